@@ -1,0 +1,45 @@
+"""Native code by LLVM: a Program becomes a few loops over its arrays, with nothing intermediate in memory that need not be.
+
+    partition   which equations are computed by kernels, which results are kept in memory, which operations are left to NumPy
+    kernels     a kernel's buffers, and its iteration space cut into boxes in which every bound is decided
+    evaluate    the value of each root at a symbolic index, as one scalar graph: movement is index arithmetic, and costs nothing
+    emit        the graph as LLVM: loops over a box, explicit SIMD lanes along its last axis, reductions in registers
+    native      all kernels of a program in one module; the table of buffers, the workspace, the steps
+    entry       the C-level callable in front: arguments compared with constants, results allocated, kernels called
+
+Which axes are loops and which are written out is decided by shape (`partition.Layout`): programs of few elements become straight
+scalar code; short axes beside a long one are written out into registers, so that a Jacobian of a small function over a large
+batch is one loop over the batch. Bounds (of slices joined, padded or placed) are never tested in a loop: a box that straddles one
+is cut there. Kernels that are equal up to their buffers are one function, so a Python loop of a thousand steps compiles the
+kernels of one step.
+
+Indices read at run time are wrapped as NumPy does and checked in native code; a failed check ends the run, and NumPy raises. What
+has no lowering (complex numbers, small integers, factorisations, large matrix products) is computed by NumPy between the kernels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from chainrule.backends.executable import Executable
+from chainrule.backends.interpret import Interpreted
+from chainrule.backends.llvm.entry import native_entry
+from chainrule.backends.llvm.index import Unlowerable
+from chainrule.backends.llvm.native import Native
+from chainrule.ir.program import Program
+
+
+def compiled(program: Program) -> Executable:
+    """An executable of native code; of NumPy's operations where the program does not lend itself to any."""
+    try:
+        return Native(program)
+    except (Unlowerable, RuntimeError):  # LLVM reports what it cannot do as a RuntimeError
+        return Interpreted(program)
+
+
+def entry_of(
+    executable: Executable, args: Sequence[Any], rebuild: Callable[[list[Any]], Any], slow: Callable[..., Any]
+) -> Callable[..., Any] | None:
+    """A C-level callable for calls with arguments like these, which hands every other call to `slow`; None where there is none."""
+    return native_entry(executable, args, rebuild, slow) if isinstance(executable, Native) else None

@@ -1,0 +1,581 @@
+"""From the scalar graphs of a kernel's boxes to LLVM: loops over the box, lanes along its last axis, effects in the innermost body.
+
+A node is computed in the outermost loop in which all axes that it depends on are known. A reduction is kept in a register across
+the loops over the axes that it sums, and added to its place in memory where they end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from llvmlite import ir
+
+from chainrule.backends.llvm import vector_maths
+from chainrule.backends.llvm.graph import DTYPES, Graph, Node
+from chainrule.backends.llvm.index import Box, Component, Dyn, Lin
+from chainrule.backends.llvm.target import Target
+
+I1, I8, I32, I64 = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
+F32, F64 = ir.FloatType(), ir.DoubleType()
+PTR = ir.PointerType()
+TYPES = {"f64": F64, "f32": F32, "i64": I64, "i32": I32, "i1": I1}
+SIZES = {"f64": 8, "f32": 4, "i64": 8, "i32": 4, "i1": 1}
+_COMPARE = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
+_FLOATING = {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv", "neg": "fneg", "select": "select"}
+_CONTRACTED = ("fadd", "fsub", "fmul")  # a product and a sum may be rounded once
+_WHOLE = {
+    "add": "add", "sub": "sub", "mul": "mul", "neg": "neg", "select": "select", "and": "and_", "or": "or_", "xor": "xor",
+    "not": "not_",
+}  # fmt: skip
+
+
+# Strided lanes are moved one by one, which is faster than gather and scatter, unless the code would grow too long.
+_ONE_BY_ONE = 100
+
+
+class Effect(NamedTuple):
+    """What a body does with a node: store it, or add, max, min or scatter it to what is there."""
+
+    kind: str
+    node: int
+    slot: int
+    at: Component
+
+
+class Body(NamedTuple):
+    """One box of a kernel: its graph and effects."""
+
+    box: Box
+    graph: Graph
+    effects: list[Effect]
+
+
+class Fill(NamedTuple):
+    """A buffer to be filled before a kernel runs."""
+
+    slot: int
+    size: int
+    kind: str
+    effect: str
+
+
+def kernel_function(
+    module: Any, name: str, bodies: Sequence[Body], fills: Sequence[Fill], slots: int, target: Target
+) -> Any:
+    """The function `name(buffer, ..., status)` of a kernel; a failed check of an index sets the status to 1."""
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [PTR] * (slots + 1)), name)
+    function.linkage = "internal"
+    function.attributes.add("nounwind")
+    function.attributes.add("noinline")
+    for argument in function.args:
+        argument.add_attribute("noalias")
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    for fill in fills:
+        _fill(builder, function.args[fill.slot], fill)
+    for body in bodies:
+        _Emitter(builder, function, body, target).emit()
+    builder.ret_void()
+    return function
+
+
+def _fill(builder: Any, pointer: Any, fill: Fill) -> None:
+    value = {"add": 0.0, "scatter": 0.0, "max": -np.inf, "min": np.inf}[fill.effect]
+    kind = TYPES[fill.kind]
+    with Loop(builder, 0, fill.size, 1) as i:
+        builder.store(
+            ir.Constant(kind, int(value) if fill.kind[0] == "i" else value),
+            builder.gep(pointer, [i], source_etype=kind),
+        )
+
+
+class Loop:
+    """for i in range(start, stop, step), as a context; one turn makes no loop."""
+
+    def __init__(self, builder: Any, start: int, stop: int, step: int) -> None:
+        self.builder, self.start, self.stop, self.step = builder, start, stop, step
+
+    def __enter__(self) -> Any:
+        if self.stop - self.start <= self.step:
+            return I64(self.start)
+        b = self.builder
+        before = b.block
+        self.head = b.append_basic_block("loop")
+        b.branch(self.head)
+        b.position_at_end(self.head)
+        self.index = b.phi(I64)
+        self.index.add_incoming(I64(self.start), before)
+        return self.index
+
+    def __exit__(self, kind: Any, *_: Any) -> None:
+        if kind is not None or self.stop - self.start <= self.step:
+            return
+        b = self.builder
+        following = b.add(self.index, I64(self.step), flags=["nsw", "nuw"])
+        self.index.add_incoming(following, b.block)
+        done = b.append_basic_block("done")
+        b.cbranch(b.icmp_signed("<", following, I64(self.stop)), self.head, done)
+        b.position_at_end(done)
+
+
+class _Emitter:
+    """One box."""
+
+    def __init__(self, builder: Any, function: Any, body: Body, target: Target) -> None:
+        self.builder = builder
+        self.function = function
+        self.body = body
+        self.target = target
+        self.nodes = body.graph.nodes
+        self.rank = len(body.box)
+        self.levels = [0] * len(self.nodes)
+        self.needed = self._needed()
+        self._set_levels()
+        self.full = self._width()
+        self.axes: list[Any] = [None] * self.rank
+        self.width = 1
+        self.strided = sum(self._is_strided(self.nodes[n].extra[1]) for n in self.needed if self.nodes[n].op == "load")
+        self.strided += sum(self._is_strided(e.at) for e in self.body.effects)
+        self.accumulators: dict[tuple[int, int], Any] = {}
+        self.bad: dict[int, Any] = {}
+
+    def _needed(self) -> set[int]:
+        todo = [e.node for e in self.body.effects]
+        todo += [
+            t.node for e in self.body.effects if isinstance(e.at, Lin) for t, _ in e.at.terms if isinstance(t, Dyn)
+        ]
+        seen = set(todo)
+        while todo:
+            for a in self.nodes[todo.pop()].args:
+                if a not in seen:
+                    seen.add(a)
+                    todo.append(a)
+        return seen
+
+    def _set_levels(self) -> None:
+        for n in sorted(self.needed):
+            node = self.nodes[n]
+            level = max((self.levels[a] for a in node.args), default=0)
+            if node.op == "load":
+                level = max(level, self._depth(node.extra[1]))
+            self.levels[n] = level
+        self.at_level: list[list[int]] = [[] for _ in range(self.rank + 1)]
+        for n in sorted(self.needed):
+            self.at_level[self.levels[n]].append(n)
+
+    def _depth(self, at: Component) -> int:
+        """How many loops must be open for a position to be known."""
+        if isinstance(at, int):
+            return 0
+        return max(self.levels[t.node] if isinstance(t, Dyn) else t + 1 for t, _ in at.terms)
+
+    def _width(self) -> int:
+        if not self.rank or any(e.kind == "scatter" for e in self.body.effects):
+            return 1
+        size = max(SIZES[self.nodes[n].kind] for n in self.needed)
+        width = self.target.bits // 8 // max(size, 4)
+        lo, hi = self.body.box[-1]
+        return width if hi - lo >= width else 1
+
+    def _is_strided(self, at: Component) -> bool:
+        return isinstance(at, Lin) and any(t == self.rank - 1 and c != 1 for t, c in at.terms)
+
+    # ---- loops
+
+    def emit(self) -> None:
+        self._enter(0, {})
+        for width, flags in self.bad.items():
+            self._report(width, flags)
+
+    def _enter(self, level: int, env: dict[int, Any]) -> None:
+        for n in self.at_level[level]:
+            if n not in env:
+                self._node(n, env)
+        if level == self.rank:
+            for k, effect in enumerate(self.body.effects):
+                self._effect(k, effect, env)
+            return
+        opened = [
+            k
+            for k, e in enumerate(self.body.effects)
+            if e.kind not in ("store", "scatter") and self._depth(e.at) == level
+        ]
+        self._open(opened)
+        self._loop(level, env)
+        for k in opened:
+            self._flush(k, env)
+
+    def _loop(self, level: int, env: dict[int, Any]) -> None:
+        lo, hi = self.body.box[level]
+        width = self.full if level == self.rank - 1 else 1
+        if width > 1 and all(e.kind == "store" for e in self.body.effects):
+            with Loop(self.builder, lo, hi, width) as i:  # the last vector overlaps the one before it
+                self._turn(level, self._at_most(i, hi - width), width, env)
+            return
+        middle = lo + (hi - lo) // width * width if width > 1 else lo
+        for start, stop, step in ((lo, middle, width), (middle, hi, 1)):
+            if stop > start:
+                with Loop(self.builder, start, stop, step) as i:
+                    self._turn(level, i, step, env)
+
+    def _turn(self, level: int, i: Any, step: int, env: dict[int, Any]) -> None:
+        self.axes[level] = i
+        self.width = step
+        self._enter(level + 1, dict(env))
+        self.width = 1
+
+    def _at_most(self, i: Any, bound: int) -> Any:
+        if isinstance(i, ir.Constant):
+            return I64(min(i.constant, bound))
+        return self.builder.select(self.builder.icmp_signed("<", i, I64(bound)), i, I64(bound))
+
+    # ---- accumulators
+
+    def _slot(self, k: int, width: int) -> Any:
+        """The stack slot of an accumulator of some width, which LLVM turns to registers."""
+        key = (k, width)
+        if key not in self.accumulators:
+            kind = self._wide(self.nodes[self.body.effects[k].node].kind, width)
+            with self.builder.goto_entry_block():
+                self.accumulators[key] = self.builder.alloca(kind)
+        return self.accumulators[key]
+
+    def _open(self, opened: Sequence[int]) -> None:
+        for k in opened:
+            effect = self.body.effects[k]
+            kind = self.nodes[effect.node].kind
+            start = {"add": 0, "max": -np.inf, "min": np.inf}[effect.kind]
+            for width in {1, self.full}:
+                self.builder.store(self._constant(start, kind, width), self._slot(k, width))
+
+    def _flush(self, k: int, env: dict[int, Any]) -> None:
+        effect = self.body.effects[k]
+        kind = self.nodes[effect.node].kind
+        total = self.builder.load(self._slot(k, 1), typ=TYPES[kind])
+        if self.full > 1:
+            wide = self.builder.load(self._slot(k, self.full), typ=self._wide(kind, self.full))
+            total = self._combine(effect.kind, kind, self._across(effect.kind, kind, wide), total)
+        pointer = self._pointer(effect.slot, kind, effect.at, env)
+        before = self.builder.load(pointer, typ=TYPES[kind], align=SIZES[kind])
+        self.builder.store(self._combine(effect.kind, kind, before, total), pointer, align=SIZES[kind])
+
+    def _across(self, effect: str, kind: str, wide: Any) -> Any:
+        """One number of a vector's lanes."""
+        b = self.builder
+        width = wide.type.count
+        while width > 1:
+            half = width // 2
+            undefined = ir.Constant(wide.type, ir.Undefined)
+            low, high = (
+                b.shuffle_vector(wide, undefined, ir.Constant(ir.VectorType(I32, half), list(range(s, s + half))))
+                for s in (0, half)
+            )
+            wide, width = self._combine(effect, kind, low, high), half
+        return b.extract_element(wide, I32(0))
+
+    def _combine(self, effect: str, kind: str, a: Any, b: Any) -> Any:
+        build = self.builder
+        if effect == "add":
+            return build.fadd(a, b) if kind[0] == "f" else build.add(a, b)
+        if kind[0] != "f":
+            return build.select(build.icmp_signed(">" if effect == "max" else "<", a, b), a, b)
+        first = build.fcmp_ordered(">=" if effect == "max" else "<=", a, b)
+        return build.select(build.or_(first, build.fcmp_unordered("uno", a, a)), a, b)
+
+    # ---- values
+
+    def _wide(self, kind: str, width: int | None = None) -> Any:
+        width = self.width if width is None else width
+        return TYPES[kind] if width == 1 else ir.VectorType(TYPES[kind], width)
+
+    def _constant(self, value: Any, kind: str, width: int) -> Any:
+        one = bool(value) if kind == "i1" else int(value) if kind[0] == "i" else float(value)
+        scalar = ir.Constant(TYPES[kind], one)
+        return scalar if width == 1 else self._splat_constant(scalar, width)
+
+    def _splat_constant(self, scalar: Any, width: int) -> Any:
+        made = ir.FormattedConstant(scalar.type, f"splat ({scalar.type} {scalar.get_reference()})")
+        made.type = ir.VectorType(scalar.type, width)
+        return made
+
+    def _varies(self, n: int) -> bool:
+        """Whether a node's value differs between lanes."""
+        return self.width > 1 and self.levels[n] == self.rank
+
+    def _read(self, n: int, env: dict[int, Any], wide: bool) -> Any:
+        """The value of a node, in every lane where that is asked for."""
+        value = env[n]
+        if not wide or isinstance(value.type, ir.VectorType):
+            return value
+        if isinstance(value, ir.Constant):
+            return self._splat_constant(value, self.width)
+        key = ~n  # the node's value in every lane
+        if key not in env:
+            env[key] = self._splat(value)
+        return env[key]
+
+    def _splat(self, value: Any) -> Any:
+        undefined = ir.Constant(ir.VectorType(value.type, self.width), ir.Undefined)
+        first = self.builder.insert_element(undefined, value, I32(0))
+        return self.builder.shuffle_vector(
+            first, undefined, ir.Constant(ir.VectorType(I32, self.width), [0] * self.width)
+        )
+
+    def _node(self, n: int, env: dict[int, Any]) -> None:
+        node = self.nodes[n]
+        if node.op == "const":
+            value = np.frombuffer(node.extra, DTYPES[node.kind])[0]
+            env[n] = self._constant(value, node.kind, 1)
+        elif node.op == "load":
+            env[n] = self._load(node, env)
+        else:
+            wide = self._varies(n)
+            args = [self._read(a, env, wide) for a in node.args]
+            if node.op == "call":
+                self._call(n, node, args, env)
+            elif node.op == "checked":
+                env[n] = self._checked(node, args[0], wide)
+            else:
+                env[n] = self._operation(node, args, wide)
+
+    def _operation(self, node: Node, args: list[Any], wide: bool) -> Any:
+        b, op = self.builder, node.op
+        source = self.nodes[node.args[0]].kind
+        if op in _COMPARE:
+            return self._compare(op, source, args)
+        if op == "strong":
+            return self._strong(node.kind, args, wide)
+        if op == "cast":
+            return self._cast(source, node.kind, args[0], wide)
+        plain = _FLOATING.get(op) if node.kind[0] == "f" else _WHOLE.get(op)
+        if plain is None:
+            return self._intrinsic(op, node.kind, args, wide)
+        return getattr(b, plain)(*args, flags=("contract",)) if plain in _CONTRACTED else getattr(b, plain)(*args)
+
+    def _strong(self, kind: str, args: list[Any], wide: bool) -> Any:
+        zero = self._constant(0.0, kind, self.width if wide else 1)
+        product = self.builder.fmul(*args, flags=("contract",))
+        return self.builder.select(self.builder.fcmp_ordered("==", args[0], zero), zero, product)
+
+    def _compare(self, op: str, source: str, args: list[Any]) -> Any:
+        b = self.builder
+        if source[0] != "f":
+            return (b.icmp_unsigned if source == "i1" else b.icmp_signed)(_COMPARE[op], *args)
+        return b.fcmp_unordered("!=", *args) if op == "ne" else b.fcmp_ordered(_COMPARE[op], *args)
+
+    def _intrinsic(self, op: str, kind: str, args: list[Any], wide: bool) -> Any:
+        name = {"abs": "fabs"}.get(op, op)
+        if kind[0] == "i":
+            b = self.builder
+            return b.select(
+                b.icmp_signed("<", args[0], self._constant(0, kind, self.width if wide else 1)), b.neg(args[0]), args[0]
+            )
+        shape = self._wide(kind, self.width if wide else 1)
+        return self.builder.call(
+            self._declare(f"llvm.{name}.{self._tag(kind, wide)}", shape, [shape] * len(args)), args
+        )
+
+    def _tag(self, kind: str, wide: bool) -> str:
+        return f"v{self.width}{kind}" if wide else kind
+
+    def _declare(self, name: str, returned: Any, arguments: list[Any]) -> Any:
+        found = self.function.module.globals.get(name)
+        return found or ir.Function(self.function.module, ir.FunctionType(returned, arguments), name)
+
+    def _cast(self, source: str, kind: str, a: Any, wide: bool) -> Any:
+        b, width = self.builder, self.width if wide else 1
+        to = self._wide(kind, width)
+        if source[0] == "f" and kind[0] == "f":
+            return b.fptrunc(a, to) if SIZES[kind] < SIZES[source] else b.fpext(a, to)
+        if kind[0] == "f":
+            return b.uitofp(a, to) if source == "i1" else b.sitofp(a, to)
+        if source == "i1":
+            return b.zext(a, to)
+        if source[0] == "i":
+            return b.trunc(a, to) if SIZES[kind] < SIZES[source] else b.sext(a, to)
+        # Out of range and NaN give the least integer, as the processor's conversion does.
+        bound = 2.0 ** (8 * SIZES[kind] - 1)
+        low, high = (self._constant(v, source, width) for v in (-bound, bound))
+        inside = b.and_(b.fcmp_ordered(">=", a, low), b.fcmp_ordered("<", a, high))
+        safe = b.select(inside, a, self._constant(0.0, source, width))
+        return b.select(inside, b.fptosi(safe, to), self._constant(-int(bound), kind, width))
+
+    def _call(self, n: int, node: Node, args: list[Any], env: dict[int, Any]) -> None:
+        """An elementary function; sine and cosine of one argument share their work."""
+        fused = self.target.fused
+        if node.extra in ("sin", "cos"):
+            twin = self.body.graph._known.get(("call", node.kind, node.args, "cos" if node.extra == "sin" else "sin"))
+            if twin is not None and twin in self.needed:
+                both = vector_maths.emit(self.builder, "sincos", args, fused=fused)
+                env[n], env[twin] = both if node.extra == "sin" else both[::-1]
+                return
+        env[n] = vector_maths.emit(self.builder, node.extra, args, fused=fused)
+
+    def _checked(self, node: Node, index: Any, wide: bool) -> Any:
+        b, width = self.builder, self.width if wide else 1
+        extent, zero = (self._constant(v, "i64", width) for v in (node.extra, 0))
+        wrapped = b.select(b.icmp_signed("<", index, zero), b.add(index, extent), index)
+        inside = b.icmp_unsigned("<", wrapped, extent)
+        if width not in self.bad:
+            with b.goto_entry_block():
+                self.bad[width] = b.alloca(self._wide("i1", width))
+                b.store(self._constant(False, "i1", width), self.bad[width])
+        flags = self.bad[width]
+        b.store(b.or_(b.load(flags, typ=self._wide("i1", width)), b.not_(inside)), flags)
+        return b.select(inside, wrapped, zero)
+
+    def _report(self, width: int, flags: Any) -> None:
+        b = self.builder
+        found = b.load(flags, typ=self._wide("i1", width))
+        if width > 1:
+            word = ir.IntType(width)
+            found = b.icmp_unsigned("!=", b.bitcast(found, word), word(0))
+        with b.if_then(found, likely=False):
+            b.store(I32(1), self.function.args[-1])
+
+    # ---- memory
+
+    def _position(self, at: Component, env: dict[int, Any], *, wide: bool) -> Any:
+        """A flat position; of lanes, the first one's (`wide` false) or each one's."""
+        b = self.builder
+        if isinstance(at, int):
+            return I64(at)
+        total: Any = None
+        for atom, c in at.terms:
+            if isinstance(atom, Dyn):
+                term = self._read(atom.node, env, wide)
+            else:
+                term = self.axes[atom]
+                if wide:
+                    term = self._lanes(term) if atom == self.rank - 1 else self._splat(term)
+            if c != 1:
+                term = b.mul(term, self._constant(c, "i64", self.width if wide else 1))
+            total = term if total is None else b.add(total, term)
+        return b.add(total, self._constant(at.offset, "i64", self.width if wide else 1)) if at.offset else total
+
+    def _lanes(self, first: Any) -> Any:
+        steps = ir.Constant(ir.VectorType(I64, self.width), list(range(self.width)))
+        return self.builder.add(self._splat(first), steps)
+
+    def _pointer(self, slot: int, kind: str, at: Component, env: dict[int, Any]) -> Any:
+        element = I8 if kind == "i1" else TYPES[kind]
+        return self.builder.gep(self.function.args[slot], [self._position(at, env, wide=False)], source_etype=element)
+
+    def _stride(self, at: Component, env: dict[int, Any]) -> int | None:
+        """Elements between lanes; None where positions are read at run time and differ between lanes."""
+        if isinstance(at, int) or self.width == 1:
+            return 0
+        stride = 0
+        for atom, c in at.terms:
+            if isinstance(atom, Dyn):
+                if self._varies(atom.node):
+                    return None
+            elif atom == self.rank - 1:
+                stride = c
+        return stride
+
+    def _load(self, node: Node, env: dict[int, Any]) -> Any:
+        slot, at = node.extra
+        kind, b = node.kind, self.builder
+        stored = I8 if kind == "i1" else TYPES[kind]
+        stride = self._stride(at, env)
+        if stride is None:
+            value = self._gather(slot, kind, stored, at, env)
+        elif stride in (0, 1):
+            pointer = self._pointer(slot, kind, at, env)
+            wanted = stored if stride == 0 else ir.VectorType(stored, self.width)
+            value = b.load(pointer, typ=wanted, align=SIZES[kind])
+        else:
+            value = self._load_lanes(self._pointer(slot, kind, at, env), stride, stored)
+        return self._as_bits(value) if kind == "i1" else value
+
+    def _load_lanes(self, first: Any, stride: int, stored: Any) -> Any:
+        if self.strided > _ONE_BY_ONE:
+            return self._gather_at(first, self._steps(stride), stored)
+        b = self.builder
+        value = ir.Constant(ir.VectorType(stored, self.width), ir.Undefined)
+        for lane in range(self.width):
+            place = b.gep(first, [I64(lane * stride)], source_etype=stored)
+            value = b.insert_element(value, b.load(place, typ=stored, align=_align(stored)), I32(lane))
+        return value
+
+    def _gather_at(self, first: Any, places: Any, stored: Any) -> Any:
+        """The elements at positions after a pointer."""
+        kind = ir.VectorType(stored, self.width)
+        pointers = self.builder.gep(first, [places], source_etype=stored)
+        pointers.type = ir.VectorType(PTR, self.width)
+        mask = self._splat_constant(ir.Constant(I1, 1), self.width)
+        name = f"llvm.masked.gather.v{self.width}{_tag(stored)}.v{self.width}p0"
+        gather = self._declare(name, kind, [pointers.type, I32, mask.type, kind])
+        return self.builder.call(gather, [pointers, I32(_align(stored)), mask, ir.Constant(kind, ir.Undefined)])
+
+    def _store_lanes(self, value: Any, first: Any, stride: int, stored: Any) -> None:
+        b = self.builder
+        if self.strided <= _ONE_BY_ONE:
+            for lane in range(self.width):
+                place = b.gep(first, [I64(lane * stride)], source_etype=stored)
+                b.store(b.extract_element(value, I32(lane)), place, align=_align(stored))
+            return
+        pointers = self.builder.gep(first, [self._steps(stride)], source_etype=stored)
+        pointers.type = ir.VectorType(PTR, self.width)
+        mask = self._splat_constant(ir.Constant(I1, 1), self.width)
+        name = f"llvm.masked.scatter.v{self.width}{_tag(stored)}.v{self.width}p0"
+        scatter = self._declare(name, ir.VoidType(), [value.type, pointers.type, I32, mask.type])
+        self.builder.call(scatter, [value, pointers, I32(_align(stored)), mask])
+
+    def _steps(self, stride: int) -> Any:
+        return ir.Constant(ir.VectorType(I64, self.width), [lane * stride for lane in range(self.width)])
+
+    def _as_bits(self, value: Any) -> Any:
+        width = value.type.count if isinstance(value.type, ir.VectorType) else 1
+        zero = ir.Constant(I8, 0)
+        return self.builder.icmp_unsigned("!=", value, zero if width == 1 else self._splat_constant(zero, width))
+
+    def _gather(self, slot: int, kind: str, stored: Any, at: Component, env: dict[int, Any]) -> Any:
+        return self._gather_at(self.function.args[slot], self._position(at, env, wide=True), stored)
+
+    def _effect(self, k: int, effect: Effect, env: dict[int, Any]) -> None:
+        kind, b = self.nodes[effect.node].kind, self.builder
+        if effect.kind == "store":
+            self._store(effect, kind, env)
+        elif effect.kind != "scatter" and self._depth(effect.at) < self.rank:
+            slot = self._slot(k, self.width)
+            before = b.load(slot, typ=self._wide(kind))
+            b.store(self._combine(effect.kind, kind, before, self._read(effect.node, env, self.width > 1)), slot)
+        else:
+            self._update(effect, kind, env)
+
+    def _update(self, effect: Effect, kind: str, env: dict[int, Any]) -> None:
+        """Combine a value with what is in memory."""
+        b, wide = self.builder, self.width > 1
+        how = "add" if effect.kind == "scatter" else effect.kind
+        stride = self._stride(effect.at, env) or 0
+        pointer = self._pointer(effect.slot, kind, effect.at, env)
+        value = self._read(effect.node, env, wide)
+        if not wide or stride == 1:
+            before = b.load(pointer, typ=self._wide(kind), align=SIZES[kind])
+            b.store(self._combine(how, kind, before, value), pointer, align=SIZES[kind])
+        else:
+            before = self._load_lanes(pointer, stride, TYPES[kind])
+            self._store_lanes(self._combine(how, kind, before, value), pointer, stride, TYPES[kind])
+
+    def _store(self, effect: Effect, kind: str, env: dict[int, Any]) -> None:
+        b, wide = self.builder, self.width > 1
+        value = self._read(effect.node, env, wide)
+        if kind == "i1":
+            value = b.zext(value, I8 if not wide else ir.VectorType(I8, self.width))
+        pointer = self._pointer(effect.slot, kind, effect.at, env)
+        stride = self._stride(effect.at, env)
+        if not wide or stride == 1:
+            b.store(value, pointer, align=SIZES[kind])
+            return
+        self._store_lanes(value, pointer, stride or 0, I8 if kind == "i1" else TYPES[kind])
+
+
+def _align(stored: Any) -> int:
+    return {F64: 8, F32: 4, I64: 8, I32: 4, I8: 1}[stored]
+
+
+def _tag(stored: Any) -> str:
+    return {F64: "f64", F32: "f32", I64: "i64", I32: "i32", I8: "i8"}[stored]

@@ -1,0 +1,230 @@
+"""The table of elementwise operations: from a primitive's name to the scalar nodes that compute it.
+
+A builder takes the graph, the arguments' nodes in the kind they are computed in, and the result's kind. What is not in the table
+has no lowering, and is left to NumPy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from chainrule.backends.llvm.graph import KINDS, Graph
+from chainrule.ir.types import ArrayType
+
+Builder = Callable[[Graph, list[int], str], int]
+
+
+class Operation(NamedTuple):
+    """How an operation is lowered.
+
+    build: makes the nodes; kinds: which kinds it takes, by first letter; into: computed in the result's kind, the arguments' common
+    one, or as they come (own); cost: operations an element, where computing twice is weighed against keeping in memory
+    """
+
+    build: Builder
+    kinds: str = "f"
+    into: str = "result"
+    cost: int = 1
+
+
+def kind_of(t: ArrayType) -> str | None:
+    """The kind of a type's elements; None where kernels have none for it."""
+    return KINDS.get(t.dtype)
+
+
+def _two(op: str) -> Builder:
+    return lambda g, a, kind: g.arithmetic(op, a[0], a[1])
+
+
+def _call(name: str) -> Builder:
+    return lambda g, a, kind: g.node("call", kind, tuple(a), name)
+
+
+def _unary(op: str) -> Builder:
+    return lambda g, a, kind: g.unary(op, a[0])
+
+
+def _compare(op: str) -> Builder:
+    return lambda g, a, kind: g.compare(op, a[0], a[1])
+
+
+def _extreme(op: str, sole: bool) -> Builder:
+    """NumPy's maximum (a NaN wins) or fmax (a number wins)."""
+
+    def build(g: Graph, a: list[int], kind: str) -> int:
+        x, y = a
+        first = g.compare(op, x, y)
+        if kind[0] == "f":
+            odd = y if sole else x
+            first = g.node("or", "i1", (first, g.compare("ne", odd, odd)))
+        return g.select(first, x, y)
+
+    return build
+
+
+def _sign(g: Graph, a: list[int], kind: str) -> int:
+    x, zero = a[0], g.constant(0, kind)
+    negative = g.select(g.compare("lt", x, zero), g.constant(-1, kind), x)  # NaN and zero stay
+    return g.select(g.compare("gt", x, zero), g.constant(1, kind), negative)
+
+
+def _heaviside(g: Graph, a: list[int], kind: str) -> int:
+    x, h = a
+    zero = g.constant(0, kind)
+    below = g.select(g.compare("lt", x, zero), zero, x)  # NaN stays
+    return g.select(g.compare("eq", x, zero), h, g.select(g.compare("gt", x, zero), g.constant(1, kind), below))
+
+
+def _isfinite(g: Graph, a: list[int], kind: str) -> int:
+    x = a[0]
+    return g.compare("lt", g.unary("abs", x), g.constant(np.inf, g.nodes[x].kind))
+
+
+def _isinf(g: Graph, a: list[int], kind: str) -> int:
+    x = a[0]
+    return g.compare("eq", g.unary("abs", x), g.constant(np.inf, g.nodes[x].kind))
+
+
+def _square(g: Graph, a: list[int], kind: str) -> int:
+    return g.arithmetic("mul", a[0], a[0])
+
+
+def _scaled(factor: float) -> Builder:
+    return lambda g, a, kind: g.arithmetic("mul", a[0], g.constant(factor, kind))
+
+
+def _same(g: Graph, a: list[int], kind: str) -> int:
+    return a[0]
+
+
+def _boolean(op: str) -> Builder:
+    return lambda g, a, kind: g.node(op, kind, (g.cast(a[0], "i1"), g.cast(a[1], "i1")))
+
+
+def _xlogy(g: Graph, a: list[int], kind: str) -> int:
+    x, y = a
+    zero = g.constant(0, kind)
+    is_zero = g.node("and", "i1", (g.compare("eq", x, zero), g.compare("eq", y, y)))
+    return g.select(is_zero, zero, g.arithmetic("mul", x, g.node("call", kind, (y,), "log")))
+
+
+def _entr(g: Graph, a: list[int], kind: str) -> int:
+    x, zero = a[0], g.constant(0, kind)
+    inside = g.negative(g.arithmetic("mul", x, g.node("call", kind, (x,), "log")))
+    outside = g.select(g.compare("eq", x, zero), zero, g.select(g.compare("lt", x, zero), g.constant(-np.inf, kind), x))
+    return g.select(g.compare("gt", x, zero), inside, outside)
+
+
+def _log_expit(g: Graph, a: list[int], kind: str) -> int:
+    return g.negative(g.node("call", kind, (g.negative(a[0]),), "softplus"))
+
+
+OPERATIONS: dict[str, Operation] = {
+    "xlogy": Operation(_xlogy, "f", cost=20),
+    "entr": Operation(_entr, "f", cost=20),
+    "log_expit": Operation(_log_expit, "f", cost=30),
+    "arctan2": Operation(_call("atan2"), "f", cost=30),
+    "add": Operation(_two("add"), "fi"),
+    "subtract": Operation(_two("sub"), "fi"),
+    "multiply": Operation(_two("mul"), "fi"),
+    "divide": Operation(_two("div"), "f", cost=4),
+    "strong_multiply": Operation(lambda g, a, kind: g.strong(a[0], a[1]), "f"),
+    "negative": Operation(lambda g, a, kind: g.negative(a[0]), "fi"),
+    "positive": Operation(_same, "fi", cost=0),
+    "stop_gradient": Operation(_same, "fib", cost=0),
+    "conjugate": Operation(_same, "fi", cost=0),
+    "real": Operation(_same, "f", cost=0),
+    "reciprocal": Operation(lambda g, a, kind: g.arithmetic("div", g.constant(1, kind), a[0]), "f", cost=4),
+    "square": Operation(_square, "fi"),
+    "sqrt": Operation(_unary("sqrt"), "f", cost=6),
+    "absolute": Operation(_unary("abs"), "f"),
+    "sign": Operation(_sign, "f", cost=2),
+    "floor": Operation(_unary("floor"), "f"),
+    "ceil": Operation(_unary("ceil"), "f"),
+    "trunc": Operation(_unary("trunc"), "f"),
+    "rint": Operation(_unary("rint"), "f"),
+    "copysign": Operation(lambda g, a, kind: g.node("copysign", kind, tuple(a)), "f"),
+    "heaviside": Operation(_heaviside, "f", cost=3),
+    "maximum": Operation(_extreme("ge", sole=False), "fi"),
+    "minimum": Operation(_extreme("le", sole=False), "fi"),
+    "fmax": Operation(_extreme("ge", sole=True), "f"),
+    "fmin": Operation(_extreme("le", sole=True), "f"),
+    "deg2rad": Operation(_scaled(float(np.pi / 180)), "f"),
+    "rad2deg": Operation(_scaled(float(180 / np.pi)), "f"),
+    "isnan": Operation(lambda g, a, kind: g.compare("ne", a[0], a[0]), "f", "own"),
+    "isinf": Operation(_isinf, "f", "own"),
+    "isfinite": Operation(_isfinite, "f", "own"),
+    "logical_not": Operation(lambda g, a, kind: g.node("not", "i1", (g.cast(a[0], "i1"),)), "fib", "own"),
+    **{
+        name: Operation(_boolean(op), "fib", "own")
+        for name, op in (("logical_and", "and"), ("logical_or", "or"), ("logical_xor", "xor"))
+    },
+    **{
+        name: Operation(lambda g, a, kind, op=op: g.node(op, kind, tuple(a)), "ib")  # type: ignore[misc]
+        for name, op in (("bitwise_and", "and"), ("bitwise_or", "or"), ("bitwise_xor", "xor"))
+    },
+    "invert": Operation(lambda g, a, kind: g.node("not", kind, (a[0],)), "ib"),
+    **{
+        name: Operation(_compare(op), "fib", "common")
+        for name, op in (
+            ("equal", "eq"), ("not_equal", "ne"), ("less", "lt"), ("less_equal", "le"), ("greater", "gt"), ("greater_equal", "ge"),
+        )
+    },
+    **{
+        name: Operation(_call(function), "f", cost=20)
+        for name, function in (
+            ("exp", "exp"), ("exp2", "exp2"), ("expm1", "expm1"), ("log", "log"), ("log2", "log2"), ("log10", "log10"),
+            ("log1p", "log1p"), ("cbrt", "cbrt"), ("power", "pow"), ("hypot", "hypot"), ("sin", "sin"), ("cos", "cos"),
+            ("tan", "tan"), ("arcsin", "asin"), ("arccos", "acos"), ("arctan", "atan"), ("sinh", "sinh"),
+            ("cosh", "cosh"), ("tanh", "tanh"), ("arcsinh", "asinh"), ("arccosh", "acosh"), ("arctanh", "atanh"),
+            ("logaddexp", "logaddexp"), ("erf", "erf"), ("erfc", "erfc"), ("expit", "expit"), ("gammaln", "lgamma"),
+            ("psi", "digamma"), ("ndtr", "ndtr"), ("log_ndtr", "log_ndtr"), ("float_power", "pow"),
+        )
+    },
+}  # fmt: skip
+
+
+def _takes(operation: Operation, kinds: Sequence[str | None]) -> bool:
+    return all(k is not None and ("b" if k == "i1" else k[0]) in operation.kinds for k in kinds)
+
+
+def lowers(name: str, args: Sequence[ArrayType], out: ArrayType) -> bool:
+    """Whether an elementwise primitive of these types has a lowering."""
+    kinds, result = [kind_of(t) for t in args], kind_of(out)
+    if result is None or any(k is None for k in kinds):
+        return False
+    if name in ("where", "convert", "discretise"):
+        return True
+    operation = OPERATIONS.get(name)
+    if operation is None:
+        return False
+    if operation.into == "result":
+        return _takes(operation, [result])
+    if operation.into == "common":
+        return _takes(operation, [KINDS.get(np.result_type(*(t.dtype for t in args)))])
+    return _takes(operation, kinds)
+
+
+def build(g: Graph, name: str, args: list[int], types: Sequence[ArrayType], out: ArrayType) -> int:
+    """The node of an elementwise primitive applied to nodes."""
+    kind = KINDS[out.dtype]
+    if name in ("convert", "discretise"):
+        return g.cast(args[0], kind)
+    if name == "where":
+        return g.select(g.cast(args[0], "i1"), g.cast(args[1], kind), g.cast(args[2], kind))
+    operation = OPERATIONS[name]
+    if operation.into == "result":
+        args = [g.cast(a, kind) for a in args]
+    elif operation.into == "common":
+        common = KINDS[np.result_type(*(t.dtype for t in types))]
+        args = [g.cast(a, common) for a in args]
+    return operation.build(g, args, kind)
+
+
+def cost(name: str) -> int:
+    """Operations an element."""
+    operation: Any = OPERATIONS.get(name)
+    return 1 if operation is None else operation.cost

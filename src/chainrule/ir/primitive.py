@@ -1,0 +1,333 @@
+"""Primitives, the registry, and `bind`, by which every elementary operation is computed or recorded.
+
+This is the one clean cut of a circle: rules are written with operations, and operations carry rules. So the abstract primitive, the
+abstract trace and the registry live below everything that needs them, and `ops.NAME` finds an operation when it is called.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from chainrule.errors import MissingRule, ProgramError
+from chainrule.ir.linear_map import LinearMap
+from chainrule.ir.types import Array, ArrayType
+
+Params: TypeAlias = dict[str, Any]
+Sample: TypeAlias = tuple[tuple[Any, ...], Params]
+
+_levels = count(1)
+
+
+class Trace(ABC):
+    """What happens to operations on the values of one transformation under way.
+
+    Traces nest: each has a level, later ones higher, and the highest among an operation's arguments processes it, with the values
+    of lower levels as its constants.
+    """
+
+    __slots__ = ("is_open", "level")
+
+    def __init__(self) -> None:
+        self.level = next(_levels)
+        self.is_open = True
+
+    @abstractmethod
+    def process(self, primitive: Primitive, args: Sequence[Array], params: Params) -> Any:
+        """Compute `primitive` on arguments of which at least one belongs to this trace."""
+
+    def decide(self, tracer: TracerBase) -> Any:
+        """The plain value of a tracer of this trace, for Python to branch on or to count with."""
+        below = tracer.value
+        return below.owner.decide(below) if isinstance(below, TracerBase) else below
+
+
+class TracerBase:
+    """A handle on a value of a trace, its owner: `value` is what it holds one level down, `data` is the trace's own."""
+
+    __slots__ = ("data", "owner", "shared", "value")
+
+    value: Any
+    owner: Trace
+    data: Any
+    shared: bool
+
+
+def bind(primitive: Primitive, args: Sequence[Array], params: Params) -> Any:
+    """Compute a primitive: by NumPy on plain arguments, by the highest trace among them otherwise."""
+    top: Trace | None = None
+    for a in args:
+        if isinstance(a, TracerBase):
+            trace = a.owner
+            if top is None or trace.level > top.level:
+                top = trace
+    if top is None:
+        return primitive.value(*args, **params)
+    return top.process(primitive, args, params)
+
+
+class Primitive(ABC):
+    """An elementary operation: name, value, type rule, batching, cost and samples; its derivative is one of two kinds.
+
+    `Elementary` primitives state their local Jacobians as linear maps, from which both modes follow. `Carrier` primitives
+    carry whole programs or user rules, and state pushforward and pullback together.
+    """
+
+    name: str
+    outputs: int = 1
+    single_row: bool = False  # whether its derivative is one row of partials, which sweeps read one by one
+    partwise: bool = False  # whether its adjoint fills but a part of a cotangent, into which the map can accumulate
+    has_missing: bool = False  # whether some argument has no derivative
+    # Whether the result may share memory with the first argument, as NumPy's views do.
+    view: bool = False
+    differentiable: bool = True
+
+    @abstractmethod
+    def value(self, *args: Any, **params: Any) -> Any:
+        """The result by NumPy; a tuple where there are several outputs."""
+
+    @abstractmethod
+    def type_rule(self, *types: ArrayType, **params: Any) -> tuple[ArrayType, ...]:
+        """The types of the outputs from those of the arguments."""
+
+    @abstractmethod
+    def batch(self, size: int, args: Sequence[Array], batched: Sequence[bool], params: Params) -> Any:
+        """The operation over a leading axis of `size` of those arguments that are batched; every output has that axis first."""
+
+    @abstractmethod
+    def flops(self, args: Sequence[ArrayType], outs: Sequence[ArrayType], params: Params) -> int:
+        """Elementary floating-point operations that one evaluation takes."""
+
+    @abstractmethod
+    def samples(self) -> Iterator[Sample]:
+        """Inputs on which the laws are checked: pairs of arguments and parameters."""
+
+    def missing(self, k: int) -> bool:
+        """Whether argument `k` has no derivative at all, so that asking for it must raise."""
+        return False
+
+    @abstractmethod
+    def pushforward(self, args: Sequence[Array], out: Any, params: Params, tangents: Sequence[Array | None]) -> Any:
+        """The output's tangent from the arguments' tangents, None standing for zero."""
+
+    @abstractmethod
+    def pullback(
+        self, args: Sequence[Array], out: Any, params: Params, ct: Any, wanted: Sequence[bool]
+    ) -> list[Array | None]:
+        """The cotangents of the wanted arguments from the output's, None standing for zero."""
+
+    def __call__(self, *args: Any, **params: Any) -> Any:
+        return bind(self, args, params)
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def __reduce__(self) -> tuple[Callable[[str], Primitive], tuple[str]]:
+        return _lookup, (self.name,)
+
+
+def missing_derivative(primitive: Primitive, k: int) -> MissingRule:
+    """The error for an operation that has no derivative in argument `k`."""
+    return MissingRule(
+        f"`{primitive.name}` has no derivative with respect to its argument {k}",
+        "Keep that argument constant (cr.stop_gradient, cr.value), or declare the derivative with cr.custom_jvp.",
+    )
+
+
+class Elementary(Primitive):
+    """A primitive of the first kind: `partial` states its local Jacobians as structured linear maps."""
+
+    @abstractmethod
+    def partial(self, k: int, args: Sequence[Array], out: Any, params: Params, row: int = 0) -> LinearMap | None:
+        """The local Jacobian of output `row` with respect to argument `k`; None where it is zero."""
+
+    def cotangent(self, k: int, args: Sequence[Array], out: Any, params: Params, ct: Array) -> Array | None:
+        """What the partial with respect to argument `k` pulls back from the sole output's cotangent; None where that is zero."""
+        m = self.partial(k, args, out, params)
+        return None if m is None else m.adjoint(ct)
+
+    def pushforward(self, args: Sequence[Array], out: Any, params: Params, tangents: Sequence[Array | None]) -> Any:
+        if self.outputs == 1:
+            return self._push_row(0, args, out, params, tangents)
+        return tuple(self._push_row(row, args, out, params, tangents) for row in range(self.outputs))
+
+    def _push_row(
+        self, row: int, args: Sequence[Array], out: Any, params: Params, tangents: Sequence[Array | None]
+    ) -> Array:
+        total = None
+        for k, t in enumerate(tangents):
+            if t is not None:
+                m = self.partial(k, args, out, params, row)
+                if m is not None:
+                    term = m.apply(t)
+                    total = term if total is None else total + term
+        return total
+
+    def pullback(
+        self, args: Sequence[Array], out: Any, params: Params, ct: Any, wanted: Sequence[bool]
+    ) -> list[Array | None]:
+        rows = ((0, ct),) if self.outputs == 1 else tuple(enumerate(ct))
+        return [self._pull_argument(k, args, out, params, rows) if want else None for k, want in enumerate(wanted)]
+
+    def _pull_argument(
+        self, k: int, args: Sequence[Array], out: Any, params: Params, rows: Sequence[tuple[int, Array | None]]
+    ) -> Array | None:
+        total = None
+        for row, ct in rows:
+            if ct is not None:
+                m = self.partial(k, args, out, params, row)
+                if m is not None:
+                    term = m.adjoint(ct)
+                    total = term if total is None else total + term
+        return total
+
+
+class Carrier(Primitive):
+    """A primitive of the second kind, which carries programs or user rules; it states pushforward and pullback together."""
+
+
+class _Registry:
+    """All primitives by name: `ops.add` is the primitive add; `ops[name]`, `in`, iteration and `len` work as on a dict."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, Primitive] = {}
+
+    def register(self, primitive: Primitive) -> Primitive:
+        if primitive.name in self._by_name:
+            raise ProgramError(
+                f"a primitive named `{primitive.name}` is declared already", "Choose another name: names are unique."
+            )
+        self._by_name[primitive.name] = primitive
+        setattr(self, primitive.name, primitive)
+        return primitive
+
+    def remove(self, name: str) -> None:
+        del self._by_name[name]
+        delattr(self, name)
+
+    def __getitem__(self, name: str) -> Primitive:
+        return self._by_name[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._by_name
+
+    def __iter__(self) -> Iterator[Primitive]:
+        return iter(tuple(self._by_name.values()))
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"no primitive is named `{name}`")
+
+
+ops = _Registry()
+
+
+def _lookup(name: str) -> Primitive:
+    return ops[name]
+
+
+# A partial: a function (*args, out, **params) -> LinearMap | None; 0 where the derivative is zero; None where there is none.
+Partial: TypeAlias = "Callable[..., LinearMap | None] | int | None"
+
+
+@dataclass(eq=False, repr=False)
+class RoomPrimitive(Elementary):
+    """A primitive declared by its slots, as rooms do.
+
+    `partials` has one entry an argument, or, for several outputs, one such tuple a row; `variadic` gives all arguments the same
+    function, called with the argument's number first.
+    """
+
+    name: str
+    compute: Callable[..., Any]
+    types: Callable[..., Any]
+    partials: tuple[Any, ...]
+    batching: Callable[[int, Sequence[Array], Sequence[bool], Params], Any]
+    cost: Callable[[Sequence[ArrayType], Sequence[ArrayType], Params], int]
+    examples: Callable[[], Iterator[Sample]]
+    outputs: int = 1
+    view: bool = False
+    partwise: bool = False
+    variadic: Callable[..., LinearMap | None] | None = None
+    differentiable: bool = field(init=False)
+    has_missing: bool = field(init=False)
+    single_row: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._rows: tuple[tuple[Any, ...], ...] = self.partials if self.outputs > 1 else (self.partials,)
+        self.differentiable = self.variadic is not None or any(p != 0 for row in self._rows for p in row)
+        self.single_row = self.outputs == 1
+        self.has_missing = self.variadic is None and any(p is None for row in self._rows for p in row)
+        # The value is called on every operation: an instance attribute saves one Python call.
+        self.value = self.compute  # type: ignore[method-assign]
+        ops.register(self)
+
+    def value(self, *args: Any, **params: Any) -> Any:  # pragma: no cover - replaced by the instance attribute
+        return self.compute(*args, **params)
+
+    def type_rule(self, *types: ArrayType, **params: Any) -> tuple[ArrayType, ...]:
+        out = self.types(*types, **params)
+        return out if isinstance(out, tuple) else (out,)
+
+    def missing(self, k: int) -> bool:
+        return self.variadic is None and any(k >= len(row) or row[k] is None for row in self._rows)
+
+    def partial(self, k: int, args: Sequence[Array], out: Any, params: Params, row: int = 0) -> LinearMap | None:
+        if self.variadic is not None:
+            return self.variadic(k, *args, out=out, **params)
+        rule = self._rows[row][k]
+        if callable(rule):
+            return rule(*args, out=out, **params)  # type: ignore[no-any-return]
+        if rule is None:
+            raise missing_derivative(self, k)
+        return None
+
+    def batch(self, size: int, args: Sequence[Array], batched: Sequence[bool], params: Params) -> Any:
+        return self.batching(size, args, batched, params)
+
+    def flops(self, args: Sequence[ArrayType], outs: Sequence[ArrayType], params: Params) -> int:
+        return self.cost(args, outs, params)
+
+    def samples(self) -> Iterator[Sample]:
+        return self.examples()
+
+
+def is_tracer(x: Any) -> bool:
+    """Whether a value is traced."""
+    return isinstance(x, TracerBase)
+
+
+def concrete(x: Any) -> Any:
+    """The plain value under all traces: what NumPy computed. Loses every derivative, so only for deciding and printing."""
+    while isinstance(x, TracerBase):
+        x = x.value
+    return x
+
+
+def has_nan(x: Any) -> bool:
+    """Whether a floating or complex array has a NaN; or, in a large array, perhaps infinities of both signs.
+
+    In a sum of squares NaN cannot cancel. Large arrays are summed as they are, since BLAS would start threads for a dot product;
+    what opposite infinities add is a NaN too, and costs the caller a closer look.
+    """
+    x = concrete(x)
+    if type(x) is not np.ndarray or x.ndim == 0:
+        return bool(x != x)
+    if x.size < _SMALL and x.dtype.kind == "f":
+        x = x.ravel(order="K")
+        s = x.dot(x)
+    else:
+        with np.errstate(all="ignore"):
+            s = np.add.reduce(x, axis=None)
+    return bool(s != s)
+
+
+# Below this size a dot product runs on one thread.
+_SMALL = 4096

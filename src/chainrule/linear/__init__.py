@@ -1,0 +1,41 @@
+"""The linear maps, and how two compose, add and transpose, and where they are non-zero."""
+
+from chainrule.linear.maps import (
+    Conjugate,
+    Contract,
+    Diagonal,
+    Expand,
+    Gather,
+    Implicit,
+    Mask,
+    Permute,
+    Place,
+    RealPart,
+    Reshape,
+    Scale,
+    Scatter,
+    Slice,
+    SumOver,
+    WeightedSum,
+    ZeroDiagonal,
+)
+
+__all__ = [
+    "Conjugate",
+    "Contract",
+    "Diagonal",
+    "Expand",
+    "Gather",
+    "Implicit",
+    "Mask",
+    "Permute",
+    "Place",
+    "RealPart",
+    "Reshape",
+    "Scale",
+    "Scatter",
+    "Slice",
+    "SumOver",
+    "WeightedSum",
+    "ZeroDiagonal",
+]

@@ -1,0 +1,153 @@
+"""The elementwise family: one line declares an operation, and the family broadcasts, batches and types it.
+
+    tanh = unary("tanh", np.tanh, lambda x, out: 1 - out * out, flops=20)
+    mul  = binary("mul", np.multiply, lambda x, y, out: y, lambda x, y, out: x, flops=1)
+
+A rule, one an argument, is a function of the arguments and the output that gives the coefficients of a Diagonal map; a
+number, which gives a Scale map, 0 meaning that the function is constant almost everywhere; or None, where there is no
+derivative. A rule may also return a linear map of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from math import prod
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from chainrule.ir.linear_map import LinearMap
+from chainrule.ir.primitive import Elementary, Params, Sample, missing_derivative, ops
+from chainrule.ir.types import Array, ArrayType
+from chainrule.linear import Diagonal, Scale
+from chainrule.linear.maps import fitted, pull_diagonal
+
+Rule: TypeAlias = Callable[..., Any] | int | float | None
+Interval: TypeAlias = tuple[float, float]
+
+# What most rules return. isinstance of an abstract class is slow where it fails, so these are sorted out first.
+_ARRAYS = frozenset((np.ndarray, np.float64, np.float32, float, int))
+
+REAL: Interval = (-2.0, 2.0)
+POSITIVE: Interval = (0.1, 3.0)
+UNIT: Interval = (-0.9, 0.9)
+PROBABILITY: Interval = (0.05, 0.95)
+
+
+def align(args: Sequence[Array], batched: Sequence[bool]) -> list[Array]:
+    """Give batched arguments the rank that broadcasting needs, so that their leading axes meet."""
+    rank = max(np.ndim(a) - b for a, b in zip(args, batched, strict=True))
+    return [
+        ops.reshape(a, shape=(a.shape[0], *(1,) * (rank - a.ndim + 1), *a.shape[1:])) if b and a.ndim - 1 < rank else a
+        for a, b in zip(args, batched, strict=True)
+    ]
+
+
+class Elementwise(Elementary):
+    """An operation on corresponding elements, broadcasting as NumPy does."""
+
+    single_row = True
+
+    def __init__(
+        self,
+        name: str,
+        compute: Callable[..., Any],
+        rules: tuple[Rule, ...],
+        *,
+        flops: int,
+        on: Sequence[Interval] | None,
+        holomorphic: bool,
+    ) -> None:
+        self.name = name
+        self.rules = rules
+        self.domains = on
+        self.holomorphic = holomorphic
+        self.flops_per_element = flops
+        self.differentiable = not all(isinstance(r, int | float) and r == 0 for r in rules)
+        self.has_missing = any(r is None for r in rules)
+        # An instance attribute: the value is called on every operation, and this saves one Python call.
+        self.value = compute  # type: ignore[method-assign]
+        ops.register(self)
+
+    def value(self, *args: Any, **params: Any) -> Any:
+        raise AssertionError("replaced by the instance attribute")
+
+    def missing(self, k: int) -> bool:
+        return self.rules[k] is None
+
+    def partial(self, k: int, args: Sequence[Array], out: Any, params: Params, row: int = 0) -> LinearMap | None:
+        rule = self.rules[k]
+        if callable(rule):
+            d = rule(*args, out)
+            if type(d) not in _ARRAYS and isinstance(d, LinearMap):
+                return d
+            return Diagonal(d, args[k], out)
+        if rule is None:
+            raise missing_derivative(self, k)
+        return Scale(rule, args[k], out) if rule else None
+
+    def cotangent(self, k: int, args: Sequence[Array], out: Any, params: Params, ct: Array) -> Array | None:
+        # The adjoint of what `partial` gives, without making the map: this runs once an operand of every operation.
+        rule = self.rules[k]
+        if callable(rule):
+            d = rule(*args, out)
+            if type(d) not in _ARRAYS and isinstance(d, LinearMap):
+                return d.adjoint(ct)
+            return pull_diagonal(d, ct, args[k])
+        if rule in (1, -1):
+            return fitted(ct if rule == 1 else -ct, args[k])
+        return super().cotangent(k, args, out, params, ct)
+
+    def type_rule(self, *types: ArrayType, **params: Any) -> tuple[ArrayType, ...]:
+        shape = np.broadcast_shapes(*(t.shape for t in types))
+        return (ArrayType(shape, self.value(*(np.ones(0, t.dtype) for t in types)).dtype),)
+
+    def batch(self, size: int, args: Sequence[Array], batched: Sequence[bool], params: Params) -> Any:
+        return self(*align(args, batched))
+
+    def flops(self, args: Sequence[ArrayType], outs: Sequence[ArrayType], params: Params) -> int:
+        return self.flops_per_element * prod(outs[0].shape)
+
+    def samples(self) -> Iterator[Sample]:
+        if self.domains is None:
+            return
+        for seed, shapes in enumerate(_SHAPES[len(self.rules)]):
+            rng = np.random.default_rng(seed)
+            draws = [rng.uniform(lo, hi, shape) for (lo, hi), shape in zip(self.domains, shapes, strict=True)]
+            yield tuple(draws), {}
+            if self.holomorphic:
+                yield tuple(x + 1j * rng.uniform(0.1, 0.8, x.shape) for x in draws), {}
+
+
+_SHAPES: dict[int, tuple[tuple[tuple[int, ...], ...], ...]] = {
+    1: (((3,),), ((),), ((2, 3),), ((0,),)),
+    2: (((3,), (3,)), ((), (3,)), ((2, 1), (3,)), ((2, 3), ()), ((1, 3), (2, 1)), ((0,), (1,))),
+    3: (((3,), (3,), (3,)), ((3,), (2, 3), ()), ((2, 1), (), (1, 3))),
+}
+
+
+def unary(
+    name: str,
+    compute: Callable[..., Any],
+    rule: Rule,
+    *,
+    flops: int,
+    on: Interval | None = REAL,
+    holomorphic: bool = False,
+) -> Elementwise:
+    """Declare an elementwise operation of one argument."""
+    return Elementwise(name, compute, (rule,), flops=flops, on=None if on is None else (on,), holomorphic=holomorphic)
+
+
+def binary(
+    name: str,
+    compute: Callable[..., Any],
+    left: Rule,
+    right: Rule,
+    *,
+    flops: int,
+    on: tuple[Interval, Interval] | None = (REAL, REAL),
+    holomorphic: bool = False,
+) -> Elementwise:
+    """Declare an elementwise operation of two arguments."""
+    return Elementwise(name, compute, (left, right), flops=flops, on=on, holomorphic=holomorphic)

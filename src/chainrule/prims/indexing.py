@@ -1,0 +1,225 @@
+"""Indexing: slice[key] for integers, slices, None and Ellipsis; gather[key] for integer arrays; place and scatter_add, their
+adjoints.
+
+A key is a tuple; where an index array stands, a gather's key holds a `Slot`, and the array is an argument, so that it may be
+batched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from chainrule.ir.primitive import Params, RoomPrimitive, Sample
+from chainrule.ir.types import Array, ArrayType, Shape
+from chainrule.linear import Gather, Place, Scatter, Slice
+from chainrule.linear.maps import Slot, fill
+from chainrule.prims.shape import broadcast_to, draw, free, reshape, transpose
+
+Key = tuple[Any, ...]
+
+
+def _dummy(shape: Shape) -> np.ndarray[Any, Any]:
+    return np.broadcast_to(np.zeros((), np.int8), shape)
+
+
+# ---- slice[key](x)
+
+
+def _slice_samples() -> Iterator[Sample]:
+    yield (draw(5),), {"key": (slice(1, None),)}
+    yield (draw(5),), {"key": (2,)}
+    yield (draw(3, 4),), {"key": (slice(None, None, -1), 1)}
+    yield (draw(3, 4),), {"key": (None, Ellipsis, slice(0, 4, 2))}
+
+
+def _slice_batch(size: int, args: Sequence[Array], batched: Sequence[bool], params: Params) -> Array:
+    return slice_(args[0], key=(slice(None), *params["key"]))
+
+
+slice_ = RoomPrimitive(
+    name="slice",
+    compute=lambda x, key: x[key],
+    types=lambda x, key: ArrayType(_dummy(x.shape)[key].shape, x.dtype),
+    partials=(lambda x, out, key: Slice(key, x, out),),
+    batching=_slice_batch,
+    cost=free,
+    examples=_slice_samples,
+    view=True,
+    partwise=True,
+)
+
+# ---- place[key, shape](x)
+
+
+def _place_value(x: Any, *, key: Key, shape: Shape) -> Any:
+    out = np.zeros(shape, x.dtype)
+    out[key] = x
+    return out
+
+
+def _place_samples() -> Iterator[Sample]:
+    yield (draw(4),), {"key": (slice(1, None),), "shape": (5,)}
+    yield (draw(3),), {"key": (slice(None, None, -1), 1), "shape": (3, 4)}
+
+
+def _place_batch(size: int, args: Sequence[Array], batched: Sequence[bool], params: Params) -> Array:
+    return place(args[0], key=(slice(None), *params["key"]), shape=(size, *params["shape"]))
+
+
+place = RoomPrimitive(
+    name="place",
+    compute=_place_value,
+    types=lambda x, key, shape: ArrayType(shape, x.dtype),
+    partials=(lambda x, out, key, shape: Place(key, x, shape),),
+    batching=_place_batch,
+    cost=free,
+    examples=_place_samples,
+)
+
+# ---- gather[key](x, *indices) and scatter_add[key, shape](ct, *indices)
+
+
+def _gather_value(x: Any, *indices: Any, key: Key) -> Any:
+    return x[fill(key, indices)]
+
+
+def _gather_partial(k: int, x: Array, *indices: Array, out: Array, key: Key) -> Gather | None:
+    return Gather(key, indices, x, out) if k == 0 else None
+
+
+def _scatter_value(ct: Any, *indices: Any, key: Key, shape: Shape) -> Any:
+    out = np.zeros(shape, ct.dtype)
+    np.add.at(out, fill(key, indices), ct)
+    return out
+
+
+def _scatter_partial(k: int, ct: Array, *indices: Array, out: Array, key: Key, shape: Shape) -> Scatter | None:
+    return Scatter(key, indices, ct, shape) if k == 0 else None
+
+
+def leading_broadcast(key: Key, indices: Sequence[Array]) -> bool:
+    """Whether NumPy moves the indexed axes to the front: index arrays apart from each other, by a slice between them."""
+    places = [i for i, p in enumerate(key) if isinstance(p, Slot | int | np.integer)]
+    return bool(places) and any(not isinstance(p, Slot | int | np.integer) for p in key[places[0] : places[-1]])
+
+
+def _index_rank(key: Key, indices: Sequence[Array], batched: Sequence[bool]) -> int:
+    return max((np.ndim(i) - b for i, b in zip(indices, batched, strict=True)), default=0)
+
+
+def _batched_indices(size: int, indices: Sequence[Array], batched: Sequence[bool], rank: int) -> list[Array]:
+    """Index arrays of rank + 1, the batch first, and before them the batch's own numbers."""
+    rows = np.arange(size).reshape((size,) + (1,) * rank)
+    out: list[Array] = [rows]
+    for i, b in zip(indices, batched, strict=True):
+        shape = np.shape(i)
+        own = shape[1:] if b else shape
+        out.append(reshape(i, shape=((size if b else 1), *(1,) * (rank - len(own)), *own)))
+    return out
+
+
+def _shift(key: Key) -> Key:
+    return tuple(Slot(p.k + 1) if isinstance(p, Slot) else p for p in key)
+
+
+def _gather_batch(size: int, args: Sequence[Array], batched: Sequence[bool], params: Params) -> Array:
+    x, *indices = args
+    key = params["key"]
+    x_batched, *index_batched = batched
+    if x_batched and not any(index_batched):
+        if not leading_broadcast(key, indices):
+            return gather(x, *indices, key=(slice(None), *key))
+    elif not x_batched:
+        x = broadcast_to(x, shape=(size, *np.shape(x)))
+    rank = _index_rank(key, indices, index_batched)
+    rows = _batched_indices(size, indices, index_batched, rank)
+    out = gather(x, *rows, key=(Slot(0), *_shift(key)))
+    return _restore(out, key, rank)
+
+
+def _first_index(key: Key) -> int:
+    """How many result axes stand before the first indexed one."""
+    before = 0
+    for p in key:
+        if isinstance(p, Slot | int | np.integer):
+            break
+        before += 1
+    return before
+
+
+def _restore(out: Array, key: Key, rank: int) -> Array:
+    """With batch numbers among the indices, the indexed axes are in front; put them where the plain key has them."""
+    before = 0 if leading_broadcast(key, ()) else _first_index(key)
+    if before == 0:
+        return out
+    # The key begins with `before` slices: NumPy put (batch, index axes) first, the sliced axes after.
+    axes = (0, *range(1 + rank, 1 + rank + before), *range(1, 1 + rank), *range(1 + rank + before, out.ndim))
+    return transpose(out, axes=axes)
+
+
+def _scatter_batch(size: int, args: Sequence[Array], batched: Sequence[bool], params: Params) -> Array:
+    ct, *indices = args
+    key, shape = params["key"], params["shape"]
+    if not batched[0]:
+        ct = broadcast_to(ct, shape=(size, *np.shape(ct)))
+    index_batched = batched[1:]
+    if not any(index_batched) and not leading_broadcast(key, indices):
+        return scatter_add(ct, *indices, key=(slice(None), *key), shape=(size, *shape))
+    rank = _index_rank(key, indices, index_batched)
+    rows = _batched_indices(size, indices, index_batched, rank)
+    before = 0 if leading_broadcast(key, ()) else _first_index(key)
+    if before:
+        axes = (0, *range(1 + before, 1 + before + rank), *range(1, 1 + before), *range(1 + before + rank, ct.ndim))
+        ct = transpose(ct, axes=axes)
+    return scatter_add(ct, *rows, key=(Slot(0), *_shift(key)), shape=(size, *shape))
+
+
+_SAMPLE_INDICES = (np.array([0, 2, 2]), np.array([[1, 0, 3]]))
+
+
+def _gather_samples() -> Iterator[Sample]:
+    i, j = _SAMPLE_INDICES
+    yield (draw(4), i), {"key": (Slot(0),)}
+    yield (draw(3, 4), i), {"key": (Slot(0),)}
+    yield (draw(3, 4), j), {"key": (slice(None), Slot(0))}
+    yield (draw(3, 4), i, j), {"key": (Slot(0), Slot(1))}
+    yield (draw(3, 2, 4), i, j), {"key": (Slot(0), slice(None), Slot(1))}
+    yield (draw(2, 3, 2, 4), i, j), {"key": (slice(None), Slot(0), slice(None), Slot(1))}
+    yield (draw(2, 3, 4, 2), i, j), {"key": (slice(None), Slot(0), Slot(1))}
+    yield (draw(2, 3, 4), j), {"key": (slice(0, 1), slice(None, None, 2), Slot(0))}
+    yield (draw(3, 2, 2), i), {"key": (Slot(0), 1)}
+    yield (draw(2, 3, 3), i), {"key": (1, slice(None), Slot(0))}
+
+
+def _scatter_samples() -> Iterator[Sample]:
+    for (x, *indices), params in _gather_samples():
+        yield (gather(x, *indices, **params), *indices), {**params, "shape": x.shape}
+
+
+gather = RoomPrimitive(
+    name="gather",
+    compute=_gather_value,
+    types=lambda x, *indices, key: ArrayType(
+        _dummy(x.shape)[fill(key, [np.zeros(i.shape, np.intp) for i in indices])].shape, x.dtype
+    ),
+    partials=(),
+    variadic=_gather_partial,
+    batching=_gather_batch,
+    cost=free,
+    examples=_gather_samples,
+    partwise=True,
+)
+
+scatter_add = RoomPrimitive(
+    name="scatter_add",
+    compute=_scatter_value,
+    types=lambda ct, *indices, key, shape: ArrayType(shape, ct.dtype),
+    partials=(),
+    variadic=_scatter_partial,
+    batching=_scatter_batch,
+    cost=free,
+    examples=_scatter_samples,
+)

@@ -1,0 +1,84 @@
+"""Reductions over axes: sums, and the extremes, whose ties share their cotangent evenly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from chainrule.ir.primitive import Params, RoomPrimitive, Sample, ops
+from chainrule.ir.types import Array, ArrayType
+from chainrule.linear import SumOver, WeightedSum
+from chainrule.prims.shape import draw
+
+Axes = tuple[int, ...]
+
+
+def reduced(x: ArrayType, axes: Axes) -> tuple[int, ...]:
+    """The shape of x without the reduced axes."""
+    return tuple(n for i, n in enumerate(x.shape) if i not in axes)
+
+
+def count_elements(args: Sequence[ArrayType], _outs: Sequence[ArrayType], _params: Params) -> int:
+    """One operation an element of the first argument."""
+    return args[0].size
+
+
+def shift_axes(primitive: Callable[..., Any]) -> Callable[..., Any]:
+    """Batching for operations of one argument with `axes`: all axes move one place to the right."""
+
+    def rule(size: int, args: Sequence[Array], batched: Sequence[bool], params: Params) -> Any:
+        return primitive(args[0], axes=tuple(a + 1 for a in params["axes"]))
+
+    return rule
+
+
+def reduction_samples() -> Iterator[Sample]:
+    """Arrays without ties, reduced over one, several and all axes."""
+    rng = np.random.default_rng(3)
+    yield (rng.permutation(6.0 + np.arange(6)).reshape(2, 3) / 7,), {"axes": (0, 1)}
+    yield (rng.permutation(6.0 + np.arange(6)).reshape(2, 3) / 7,), {"axes": (1,)}
+    yield (rng.permutation(1.0 + np.arange(24)).reshape(2, 3, 4) / 9,), {"axes": (0, 2)}
+    yield (draw(3),), {"axes": ()}
+
+
+def _sum_samples() -> Iterator[Sample]:
+    yield from reduction_samples()
+    yield (draw(0, 2),), {"axes": (0,)}
+
+
+reduce_sum: RoomPrimitive = RoomPrimitive(
+    name="reduce_sum",
+    # ndarray.sum would let NumPy widen small integers only; np.add.reduce is the same sum with less overhead.
+    compute=lambda x, axes: np.add.reduce(x, axis=axes),
+    types=lambda x, axes: ArrayType(reduced(x, axes), np.add.reduce(np.ones(1, x.dtype)).dtype),
+    partials=(lambda x, out, axes: SumOver(axes, x, out),),
+    batching=lambda *a: shift_axes(reduce_sum)(*a),
+    cost=count_elements,
+    examples=_sum_samples,
+)
+
+
+def _extreme_partial(x: Array, out: Array, *, axes: Axes) -> WeightedSum:
+    kept = ops.reshape(out, shape=tuple(1 if i in axes else n for i, n in enumerate(x.shape)))
+    hits = ops.where(ops.equal(x, kept), 1.0, 0.0)
+    ties = ops.reshape(ops.reduce_sum(hits, axes=axes), shape=kept.shape)
+    return WeightedSum(ops.convert(hits / ties, dtype=x.dtype), axes, x, out)
+
+
+def _extreme(name: str, compute: Callable[..., Any]) -> RoomPrimitive:
+    primitive: RoomPrimitive = RoomPrimitive(
+        name=name,
+        compute=compute,
+        types=lambda x, axes: ArrayType(reduced(x, axes), x.dtype),
+        partials=(_extreme_partial,),
+        batching=lambda *a: shift_axes(primitive)(*a),
+        cost=count_elements,
+        examples=reduction_samples,
+    )
+    return primitive
+
+
+reduce_max = _extreme("reduce_max", lambda x, axes: np.maximum.reduce(x, axis=axes))
+reduce_min = _extreme("reduce_min", lambda x, axes: np.minimum.reduce(x, axis=axes))

@@ -1,0 +1,145 @@
+"""Operations that move elements without computing: reshape, transpose, broadcast_to, concatenate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from chainrule.ir.linear_map import LinearMap
+from chainrule.ir.primitive import Params, RoomPrimitive, Sample
+from chainrule.ir.types import Array, ArrayType, Shape
+from chainrule.linear import Expand, Permute, Place, Reshape
+
+
+def free(_args: Sequence[ArrayType], _outs: Sequence[ArrayType], _params: Params) -> int:
+    """The cost of moving elements, in floating-point operations."""
+    return 0
+
+
+def draw(*shape: int) -> np.ndarray[Any, Any]:
+    """A sample array of a shape."""
+    return np.random.default_rng(len(shape)).uniform(-2, 2, shape)
+
+
+# ---- reshape[shape](x)
+
+
+def _reshape_samples() -> Iterator[Sample]:
+    yield (draw(2, 3),), {"shape": (6,)}
+    yield (draw(2, 3),), {"shape": (3, 1, 2)}
+    yield (draw(0, 2),), {"shape": (0,)}
+    yield (draw(1, 1),), {"shape": ()}
+
+
+reshape: RoomPrimitive = RoomPrimitive(
+    name="reshape",
+    compute=lambda x, shape: np.reshape(x, shape) if shape else np.reshape(x, shape)[()],
+    types=lambda x, shape: ArrayType(shape, x.dtype),
+    partials=(lambda x, out, shape: Reshape(x, shape),),
+    batching=lambda size, args, batched, params: reshape(args[0], shape=(size, *params["shape"])),
+    cost=free,
+    examples=_reshape_samples,
+    view=True,
+)
+
+# ---- transpose[axes](x)
+
+
+def _transpose_samples() -> Iterator[Sample]:
+    yield (draw(2, 3),), {"axes": (1, 0)}
+    yield (draw(2, 3, 4),), {"axes": (1, 2, 0)}
+
+
+transpose: RoomPrimitive = RoomPrimitive(
+    name="transpose",
+    compute=lambda x, axes: x.transpose(axes),
+    types=lambda x, axes: ArrayType(tuple(x.shape[a] for a in axes), x.dtype),
+    partials=(lambda x, out, axes: Permute(axes, x),),
+    batching=lambda size, args, batched, params: transpose(args[0], axes=(0, *(a + 1 for a in params["axes"]))),
+    cost=free,
+    examples=_transpose_samples,
+    view=True,
+)
+
+# ---- broadcast_to[shape](x)
+
+# Below this size a copy is made faster than a broadcast view; above, a view saves the memory traffic.
+_COPY_BELOW = 1 << 14
+
+
+def _broadcast_value(x: Any, *, shape: Shape) -> Any:
+    size = 1
+    for n in shape:
+        size *= n
+    if size > _COPY_BELOW:
+        return np.broadcast_to(x, shape)
+    if not hasattr(x, "dtype"):
+        x = np.asarray(x)
+    out = np.empty(shape, x.dtype)
+    if x.ndim == 0:
+        out.fill(x)
+    else:
+        out[...] = x
+    return out
+
+
+def _broadcast_batch(size: int, args: Sequence[Array], batched: Sequence[bool], params: Params) -> Array:
+    (x,) = args
+    shape = params["shape"]
+    lead = (1,) * (len(shape) - (x.ndim - 1))
+    return broadcast_to(reshape(x, shape=(size, *lead, *x.shape[1:])), shape=(size, *shape))
+
+
+def _broadcast_samples() -> Iterator[Sample]:
+    yield (draw(3),), {"shape": (2, 3)}
+    yield (draw(2, 1),), {"shape": (4, 2, 3)}
+    yield (draw(),), {"shape": (2,)}
+
+
+broadcast_to = RoomPrimitive(
+    name="broadcast_to",
+    compute=_broadcast_value,
+    types=lambda x, shape: ArrayType(shape, x.dtype),
+    partials=(lambda x, out, shape: Expand(x, shape),),
+    batching=_broadcast_batch,
+    cost=free,
+    examples=_broadcast_samples,
+)
+
+# ---- concatenate[axis](*xs)
+
+
+def _concatenate_types(*xs: ArrayType, axis: int) -> ArrayType:
+    shape = list(xs[0].shape)
+    shape[axis] = sum(x.shape[axis] for x in xs)
+    return ArrayType(tuple(shape), np.result_type(*(x.dtype for x in xs)))
+
+
+def _concatenate_partial(k: int, *xs: Array, out: Array, axis: int) -> LinearMap:
+    start = sum(np.shape(x)[axis] for x in xs[:k])
+    key = (slice(None),) * axis + (slice(start, start + xs[k].shape[axis]),)
+    return Place(key, xs[k], out.shape)
+
+
+def _concatenate_batch(size: int, args: Sequence[Array], batched: Sequence[bool], params: Params) -> Array:
+    whole = [a if b else broadcast_to(a, shape=(size, *np.shape(a))) for a, b in zip(args, batched, strict=True)]
+    return concatenate(*whole, axis=params["axis"] + 1)
+
+
+def _concatenate_samples() -> Iterator[Sample]:
+    yield (draw(2), draw(3)), {"axis": 0}
+    yield (draw(2, 1), draw(2, 3), draw(2, 0)), {"axis": 1}
+
+
+concatenate = RoomPrimitive(
+    name="concatenate",
+    compute=lambda *xs, axis: np.concatenate(xs, axis),
+    types=_concatenate_types,
+    partials=(),
+    variadic=_concatenate_partial,
+    batching=_concatenate_batch,
+    cost=free,
+    examples=_concatenate_samples,
+)

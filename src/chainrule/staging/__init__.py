@@ -1,0 +1,5 @@
+"""Staging: a function recorded once for each kind of arguments, and from then on run as a compiled program."""
+
+from chainrule.staging.jitted import Jitted, describe, jit
+
+__all__ = ["Jitted", "describe", "jit"]

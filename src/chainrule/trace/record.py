@@ -1,0 +1,89 @@
+"""Recording a function as a Program, for the path that Python took on the given arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from chainrule.ir.primitive import concrete, is_tracer
+from chainrule.ir.program import Atom, Equation, Literal, Program, Var
+from chainrule.ir.types import ArrayType
+from chainrule.linear.strong import strong_products
+from chainrule.trace.intercept import tracing
+from chainrule.trace.tape import Node, Part, Recorder, unwrap
+
+
+def record_program(f: Callable[[list[Any]], Sequence[Any]], xs: Sequence[Any], name: str) -> Program:
+    """The Program that f runs on xs: every operation that depends on an input and that an output or a guard needs."""
+    recorder = Recorder()
+    inputs = [recorder.input(x) for x in xs]
+    with tracing(), strong_products():
+        outs = f(list(inputs))
+    recorder.is_open = False
+    recorder.operands.check()
+    return _program(recorder, [t.data for t in inputs], [unwrap(o, recorder) for o in outs], name)
+
+
+def _live(recorder: Recorder, roots: Sequence[Node]) -> list[Node]:
+    needed = set(roots)
+    kept = []
+    for node in reversed(recorder.nodes):
+        if node in needed:
+            needed.update(p for p in node.parents if p is not None)
+            kept.append(node)
+    return kept[::-1]
+
+
+def literal(value: Any, args: Sequence[Any]) -> Literal:
+    """A constant argument: Python scalars take the dtype that NumPy would compute in, arrays are captured as they are."""
+    if isinstance(value, bool | int | float | complex):
+        dtype = np.result_type(*(a if isinstance(a, bool | int | float | complex) else a.dtype for a in args))
+        if dtype.kind in "fc":
+            return Literal(np.asarray(value, dtype)[()])
+    return Literal(concrete(value) if hasattr(value, "dtype") else np.asarray(value)[()])
+
+
+def _program(recorder: Recorder, inputs: Sequence[Node], outs: Sequence[tuple[Any, Node | None]], name: str) -> Program:
+    variables: dict[Node, Var] = {n: Var(ArrayType.of(n.out)) for n in inputs}
+    roots = [n for _, n in outs if n is not None] + [n for n, _ in recorder.guards]
+    equations: list[Equation] = []
+    parts: dict[Node, tuple[Var, ...]] = {}
+
+    def atom(parent: Node | None, value: Any, args: Sequence[Any]) -> Atom:
+        return (
+            literal(value, [a if hasattr(a, "dtype") or np.isscalar(a) else np.asarray(a) for a in args])
+            if (parent is None)
+            else variables[parent]
+        )
+
+    for node in _live(recorder, roots):
+        if isinstance(node, Part):
+            variables[node] = parts[node.whole][node.row]
+            continue
+        assert node.primitive is not None
+        args = tuple(atom(p, v, node.values) for p, v in zip(node.parents, node.values, strict=True))
+        results = (node.out,) if node.primitive.outputs == 1 else node.out
+        made = tuple(Var(ArrayType.of(o)) for o in results)
+        if node.primitive.outputs == 1:
+            variables[node] = made[0]
+        else:
+            parts[node] = made
+        equations.append(Equation(node.primitive, args, node.params, made, recorder.origins.get(node)))
+    return Program(
+        name=name,
+        inputs=tuple(variables[n] for n in inputs),
+        equations=tuple(equations),
+        outputs=tuple(Literal(concrete(v)) if n is None else variables[n] for v, n in outs),
+        guards=tuple((variables[n], value) for n, value in recorder.guards),
+    )
+
+
+def is_recorded(x: Any) -> bool:
+    """Whether a value is being recorded as part of a program, by whatever transformations above the recorder."""
+    while is_tracer(x):
+        if isinstance(x.owner, Recorder):
+            return True
+        x = x.value
+    return False

@@ -1,0 +1,100 @@
+"""Sparse results of traced functions: the entries are traced, where they are is fixed.
+
+A `SparseMatrix` stands for a scipy.sparse.csr_array while its entries are recorded. As a tree its one leaf is the entries, and a
+tree rebuilt from plain entries is a csr_array: so a staged function that computes a sparse Jacobian returns scipy.sparse.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import optree
+from numpy.typing import NDArray
+
+from chainrule.errors import ShapeError
+from chainrule.ir.primitive import is_tracer, ops
+from chainrule.ir.types import Array
+from chainrule.linear.maps import Slot
+from chainrule.trace.tree import NAMESPACE
+
+Ints = NDArray[Any]
+
+
+class Layout:
+    """Where the entries of a matrix are, in canonical CSR form; compared by identity."""
+
+    __slots__ = ("indices", "indptr", "rows", "shape")
+
+    def __init__(self, indptr: Ints, indices: Ints, shape: tuple[int, int]) -> None:
+        kind = np.int32 if max(*shape, len(indices)) < 2**31 - 1 else np.int64
+        self.indptr, self.indices, self.shape = indptr.astype(kind), indices.astype(kind), shape
+        self.rows = np.repeat(np.arange(shape[0]), np.diff(indptr))
+
+    def matrix(self, data: Any) -> Any:
+        """The matrix with these entries: a csr_array, or a SparseMatrix while they are traced."""
+        if is_tracer(data):
+            return SparseMatrix(data, self)
+        if np.ndim(data) != 1:
+            raise ShapeError(
+                f"a batch of sparse matrices of shape {self.shape}, which scipy.sparse cannot hold",
+                "Use sparse=False under vmap, or a loop.",
+            )
+        from scipy.sparse import csr_array  # scipy loads at first use
+
+        out = csr_array((data, self.indices.copy(), self.indptr.copy()), shape=self.shape)
+        out.has_sorted_indices = out.has_canonical_format = True
+        return out
+
+
+class SparseMatrix:
+    """A sparse matrix whose entries are traced: `data`, `shape`, `toarray()`, `@` with dense vectors and matrices, and `T @`."""
+
+    __array_ufunc__ = None
+
+    def __init__(self, data: Array, layout: Layout, *, turned: bool = False) -> None:
+        self.data, self.layout, self.turned = data, layout, turned
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        m, n = self.layout.shape
+        return (n, m) if self.turned else (m, n)
+
+    @property
+    def T(self) -> SparseMatrix:
+        """The transpose."""
+        return SparseMatrix(self.data, self.layout, turned=not self.turned)
+
+    @property
+    def _places(self) -> tuple[Ints, Ints]:
+        rows, columns = self.layout.rows, self.layout.indices
+        return (columns, rows) if self.turned else (rows, columns)
+
+    def toarray(self) -> Array:
+        """The matrix as a dense array."""
+        return ops.scatter_add(self.data, *self._places, key=(Slot(0), Slot(1)), shape=self.shape)
+
+    def __matmul__(self, other: Array) -> Array:
+        rows, columns = self._places
+        taken = ops.gather(other, columns, key=(Slot(0),))
+        data = ops.reshape(self.data, shape=(self.data.shape[0], *(1,) * (taken.ndim - 1)))
+        return ops.scatter_add(taken * data, rows, key=(Slot(0),), shape=(self.shape[0], *taken.shape[1:]))
+
+    def __repr__(self) -> str:
+        return f"SparseMatrix({self.shape[0]} x {self.shape[1]}, {self.layout.indices.size} entries: {self.data})"
+
+
+def _flatten(m: SparseMatrix) -> tuple[tuple[Array], tuple[Layout, bool]]:
+    return (m.data,), (m.layout, m.turned)
+
+
+def _unflatten(metadata: tuple[Layout, bool], children: tuple[Any]) -> Any:
+    layout, turned = metadata
+    if type(children[0]) is np.ndarray or is_tracer(children[0]):
+        out = layout.matrix(children[0])
+        return out.T if turned else out
+    return SparseMatrix(children[0], layout, turned=turned)
+
+
+optree.register_pytree_node(SparseMatrix, _flatten, _unflatten, namespace=NAMESPACE)  # type: ignore[arg-type]

@@ -1,0 +1,171 @@
+"""Recording: the tape of a reverse sweep, and the recorder of whole programs.
+
+Both keep a list of nodes, each an operation with its values. A tape keeps what carries derivatives of its inputs; a recorder
+keeps all that depends on its inputs, comparisons too, and where each came from.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from chainrule.errors import TraceError, user_frame
+from chainrule.ir.primitive import Params, Primitive, Trace, TracerBase, bind, missing_derivative
+from chainrule.ir.program import Origin
+from chainrule.ir.types import Array
+from chainrule.trace.operands import Constants, Operands
+from chainrule.trace.tracer import Tracer
+
+
+class Node:
+    """One operation of a recording: what was computed, from which nodes, with which values.
+
+    An input has no primitive and no parents.
+    """
+
+    __slots__ = ("out", "params", "parents", "primitive", "values")
+
+    def __init__(
+        self,
+        primitive: Primitive | None,
+        parents: Sequence[Node | None],
+        values: Sequence[Array],
+        out: Any,
+        params: Params,
+    ) -> None:
+        self.primitive = primitive
+        self.parents = parents
+        self.values = values
+        self.out = out
+        self.params = params
+
+
+class Part(Node):
+    """One output of several: no primitive, and the operation's node as its sole parent."""
+
+    __slots__ = ("row", "whole")
+
+    def __init__(self, whole: Node, row: int, out: Array) -> None:
+        super().__init__(None, (whole,), (), out, {})
+        self.row = row
+        self.whole = whole
+
+
+class Tape(Trace):
+    """Records the operations through which its inputs' derivatives flow.
+
+    `note` takes a node into the recording; here it is the list's own append, since it runs once an operation.
+    """
+
+    __slots__ = ("nodes", "note", "operands")
+    handle: type[Tracer] = Tracer
+    keeps_all = False  # whether operations without derivative are recorded too
+    note: Callable[[Node], None]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.nodes: list[Node] = []
+        self.note = self.nodes.append
+        self.operands = Operands()
+
+    def input(self, x: Array) -> Tracer:
+        """A tracer for one input."""
+        return Tracer(x, self, Node(None, (), (), x, {}))
+
+    def process(self, primitive: Primitive, args: Sequence[Array], params: Params) -> Any:
+        if not self.is_open:
+            raise escaped()
+        values: list[Array] = []
+        parents: list[Node | None] = []
+        plain = True  # whether no value belongs to a trace below
+        for a in args:
+            parent = None
+            if isinstance(a, TracerBase):
+                if a.owner is self:
+                    parent = a.data
+                    a = a.value
+                plain = plain and not isinstance(a, TracerBase)
+            elif type(a) is np.ndarray:
+                a = self.operands.held(a)
+            values.append(a)
+            parents.append(parent)
+        value = primitive.value
+        # Most operations have no parameters, and passing none is faster than passing an empty dictionary.
+        out = bind(primitive, values, params) if not plain else value(*values, **params) if params else value(*values)
+        if not (primitive.differentiable or self.keeps_all):
+            return out
+        if primitive.has_missing and not self.keeps_all:
+            refuse_missing(primitive, parents)
+        node = Node(primitive, parents, values, out, params)
+        self.note(node)
+        if primitive.outputs != 1:
+            return tuple(self._one_of_several(node, row, o) for row, o in enumerate(out))
+        tracer = self.handle(out, self, node)
+        if primitive.view:
+            share(tracer, args)
+        return tracer
+
+    def _one_of_several(self, node: Node, row: int, out: Array) -> Tracer:
+        part = Part(node, row, out)
+        self.note(part)
+        return self.handle(out, self, part)
+
+
+def share(view: TracerBase, args: Sequence[Array]) -> None:
+    """Mark a view and what it is a view of: operations in place on either would have to change both."""
+    view.shared = True
+    for a in args:
+        if isinstance(a, TracerBase):
+            a.shared = True
+
+
+def refuse_missing(primitive: Primitive, carried: Sequence[Any]) -> None:
+    """Raise where a derivative is asked for that has no rule: at the operation, not later in a sweep."""
+    for k, data in enumerate(carried):
+        if data is not None and primitive.missing(k):
+            raise missing_derivative(primitive, k)
+
+
+def escaped() -> TraceError:
+    """The error for a value whose trace has ended."""
+    return TraceError(
+        "a traced value was used after the transformation that made it had ended",
+        "Return it from the differentiated function (has_aux=True for values that are not differentiated), or keep cr.value(x).",
+    )
+
+
+class Recorder(Tape):
+    """Records every operation that depends on the inputs, with its origin, and the values on which Python branched."""
+
+    __slots__ = ("guards", "origins")
+    keeps_all = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operands = Constants()
+        self.guards: list[tuple[Node, Any]] = []
+        self.origins: dict[Node, Origin] = {}
+        # No method of the recorder: that would be a cycle, which keeps all values until the garbage collector runs.
+        self.note = functools.partial(_note_origin, self.nodes, self.origins)
+
+    def decide(self, tracer: TracerBase) -> Any:
+        value = super().decide(tracer)
+        self.guards.append((tracer.data, value))
+        return value
+
+
+def _note_origin(nodes: list[Node], origins: dict[Node, Origin], node: Node) -> None:
+    frame = user_frame()
+    if frame is not None:
+        origins[node] = Origin(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
+    nodes.append(node)
+
+
+def unwrap(x: Any, trace: Trace) -> tuple[Any, Any]:
+    """The value of x one level down, and what the trace keeps of it; None where x does not belong to the trace."""
+    if isinstance(x, TracerBase) and x.owner is trace:
+        return x.value, x.data
+    return x, None

@@ -1,0 +1,1 @@
+"""Forward, reverse, batch and their kin: each an order in which the chain rule's products are multiplied."""

@@ -1,0 +1,185 @@
+"""Sparse Jacobians by compression: few sweeps with sums of unit vectors, and the entries read off.
+
+What depends on the pattern alone is prepared once: the pattern, its colouring, the seeds, and where each entry is found. It holds
+as long as the function's graph has the same structure; at another branch, or other indices, it is prepared anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chainrule.ir.primitive import ops
+from chainrule.ir.types import Array
+from chainrule.linear.maps import Slot
+from chainrule.trace.sparse import Layout
+from chainrule.transforms.linearised import Linearised, pull, push, swept
+from chainrule.transforms.sparsity import kept, pattern, same_structure, structure
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+    from chainrule.transforms.colour import Colouring
+
+Side = Literal["auto", "forward", "reverse", "symmetric"]
+
+# Structures of one signature that are remembered.
+_MOST = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Compression:
+    """How one pattern is compressed and recovered. `index` has each entry's place in the forward sweeps' results, a row a colour,
+    followed by the reverse sweeps'.
+    """
+
+    structure: list[Any]
+    pattern: csr_array
+    colouring: Colouring
+    layout: Layout
+    index: NDArray[np.int64]
+    forward_seeds: NDArray[np.float64]
+    reverse_seeds: NDArray[np.float64]
+
+    @property
+    def pays(self) -> bool:
+        """Whether compression saves most of the entries and most of the sweeps."""
+        m, n = self.layout.shape
+        return 4 * self.pattern.nnz <= m * n and 4 * self.colouring.colours <= min(m, n)
+
+
+def prepare(graph: Linearised, found: csr_array, side: Side = "auto") -> Compression:
+    """Colour the pattern of a linearised function."""
+    if side == "symmetric":
+        found = _both(found, found.T.tocsr())
+    colouring = _coloured(found, side)
+    layout = Layout(colouring.indptr, colouring.indices, colouring.shape)
+    m, c = colouring.shape[0], colouring.column_colours
+    forward = colouring.index < m * c
+    by_colour = colouring.index % max(c, 1) * m + colouring.index // max(c, 1)
+    return Compression(
+        kept(structure(graph)),
+        found,
+        colouring,
+        layout,
+        np.where(forward, by_colour, colouring.index),
+        np.ascontiguousarray(colouring.column_seed.T),
+        np.ascontiguousarray(colouring.row_seed.T),
+    )
+
+
+def _both(a: csr_array, b: csr_array) -> csr_array:
+    """Entries of both: what a symmetric matrix can have."""
+    from scipy.sparse import csr_array
+
+    found = csr_array(a.astype(np.int8).multiply(b.astype(np.int8)))
+    found.sum_duplicates()
+    return csr_array((np.ones(found.nnz, bool), found.indices, found.indptr), shape=found.shape)
+
+
+def _coloured(found: csr_array, side: Side) -> Colouring:
+    from chainrule.transforms.colour import colour  # scipy and llvmlite load at first use
+
+    if side == "symmetric":
+        return colour(found, kind="star")
+    if side == "reverse":
+        return colour(found, kind="row")
+    columns = colour(found, kind="column")
+    usual = found.nnz / max(1, np.count_nonzero(np.diff(found.indptr)))
+    if side == "forward" or columns.colours <= 2 * usual + 4:
+        return columns
+    other = colour(found, kind="bidirectional")
+    return other if other.colours < columns.colours else columns
+
+
+class Prepared:
+    """The compressions of one function and one signature."""
+
+    def __init__(self, side: Side = "auto") -> None:
+        self.side: Side = side
+        self.known: list[Compression] = []
+        self.refused: list[list[Any]] = []
+
+    @overload
+    def of(self, graph: Linearised, worth: None = None) -> Compression: ...
+    @overload
+    def of(self, graph: Linearised, worth: Callable[[csr_array], bool] | None) -> Compression | None: ...
+    def of(self, graph: Linearised, worth: Callable[[csr_array], bool] | None = None) -> Compression | None:
+        """The compression for a graph: one known for its structure, or a new one; None where its pattern is not worth it."""
+        here = structure(graph)
+        for compression in self.known:
+            if same_structure(compression.structure, here):
+                return compression
+        if worth is not None and any(same_structure(known, here) for known in self.refused):
+            return None
+        found = pattern(graph)
+        if worth is not None and not worth(found):
+            self.refused = [kept(here), *self.refused[: _MOST - 1]]
+            return None
+        compression = prepare(graph, found, self.side)
+        self.known = [compression, *self.known[: _MOST - 1]]
+        return compression
+
+
+def entries(graph: Linearised, compression: Compression, chunk: int | None = None) -> Array:
+    """The entries of the sparse Jacobian, by compressed sweeps of at most `chunk` at once."""
+    parts = []
+    if len(compression.forward_seeds):
+        parts.append(_sweeps(graph, compression.forward_seeds, chunk, forward=True))
+    if len(compression.reverse_seeds):
+        parts.append(_sweeps(graph, compression.reverse_seeds, chunk, forward=False))
+    if not parts:
+        return np.zeros(0, np.result_type(np.float32, *(v.dtype for v in graph.values)))
+    flat = parts[0] if len(parts) == 1 else ops.concatenate(*parts, axis=0)
+    return ops.gather(flat, compression.index, key=(Slot(0),))
+
+
+def _sweeps(graph: Linearised, seeds: NDArray[np.float64], chunk: int | None, *, forward: bool) -> Array:
+    """The results of the sweeps, a row each, flattened."""
+    step = chunk or len(seeds)
+    rows = [_rows(graph, seeds[i : i + step], forward=forward) for i in range(0, len(seeds), step)]
+    flat = [ops.reshape(r, shape=(r.shape[0] * r.shape[1],)) for r in rows]
+    return flat[0] if len(flat) == 1 else ops.concatenate(*flat, axis=0)
+
+
+def _rows(graph: Linearised, seeds: NDArray[np.float64], *, forward: bool) -> Array:
+    size = len(seeds)
+    if forward:
+        found = swept(graph, push, split(graph, graph.inputs, seeds), graph.roots)
+        by_vertex = dict(zip(graph.roots, found, strict=True))
+        blocks = [
+            np.zeros((size, n)) if v is None else ops.reshape(by_vertex[v], shape=(size, n))
+            for v, n in zip(graph.outputs, graph.output_sizes, strict=True)
+        ]
+    else:
+        found = swept(graph, pull, _split_outputs(graph, seeds), graph.inputs)
+        blocks = [ops.reshape(x, shape=(size, n)) for x, n in zip(found, graph.input_sizes, strict=True)]
+    return blocks[0] if len(blocks) == 1 else ops.concatenate(*blocks, axis=1)
+
+
+def split(graph: Linearised, vertices: Sequence[int], seeds: NDArray[np.float64]) -> dict[int, Array]:
+    """Columns of seeds as arrays of the vertices' shapes and dtypes."""
+    out, start = {}, 0
+    for v in vertices:
+        kind = graph.types[v]
+        block = seeds[:, start : start + kind.size]
+        out[v] = block.astype(kind.dtype, copy=False).reshape(len(seeds), *kind.shape)
+        start += kind.size
+    return out
+
+
+def _split_outputs(graph: Linearised, seeds: NDArray[np.float64]) -> dict[int, Array]:
+    """The same for outputs, of which several may be one vertex."""
+    out: dict[int, Array] = {}
+    start = 0
+    for v, n in zip(graph.outputs, graph.output_sizes, strict=True):
+        if v is not None:
+            kind = graph.types[v]
+            block = seeds[:, start : start + n].astype(kind.dtype).reshape(len(seeds), *kind.shape)
+            out[v] = out[v] + block if v in out else block
+        start += n
+    return out

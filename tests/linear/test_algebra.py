@@ -1,0 +1,189 @@
+"""Laws of composition, addition and transposition, over random maps."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+import chainrule as cr
+from chainrule.ir.types import ArrayType
+from chainrule.linear import (
+    Conjugate,
+    Contract,
+    Diagonal,
+    Expand,
+    Gather,
+    Implicit,
+    Mask,
+    Permute,
+    Place,
+    Reshape,
+    Scale,
+    Scatter,
+    Slice,
+    SumOver,
+    WeightedSum,
+)
+from chainrule.linear.algebra import (
+    Composition,
+    Dense,
+    Einsum,
+    Entries,
+    Total,
+    add,
+    compose,
+    density,
+    to_dense,
+    transpose,
+)
+from chainrule.linear.maps import Slot
+
+F = np.dtype(float)
+
+
+def of(*shape):
+    return ArrayType(shape, F)
+
+
+def some_maps(seed=0):
+    """Maps between arrays of shapes (3, 4), (4,), (12,), (3, 1) and ()."""
+    rng = np.random.default_rng(seed)
+    r = rng.standard_normal
+    i = np.array([2, 0, 2, 1])
+    matrix = r((12, 12))
+    yield from (
+        Scale(2.0, of(3, 4), of(3, 4)),
+        Scale(-1, of(4), of(3, 4)),
+        Scale(1.0, of(3, 1), of(3, 4)),
+        Diagonal(r((3, 4)), of(3, 4), of(3, 4)),
+        Diagonal(r(4), of(3, 1), of(3, 4)),
+        Diagonal(r((3, 1)), of(4), of(3, 4)),
+        Diagonal(r(()), of(4), of(4)),
+        Mask(r((3, 4)) > 0, of(4), of(3, 4)),
+        Mask(r(4) > 0, of(3, 4), of(3, 4), keep=False),
+        WeightedSum(r((3, 4)), (0,), of(3, 4), of(4)),
+        WeightedSum(r((3, 4)), (0, 1), of(3, 4), of()),
+        SumOver((0,), of(3, 4), of(4)),
+        SumOver((0,), of(12), of()),
+        Expand(of(), (4,)),
+        Expand(of(4), (3, 4)),
+        Reshape(of(3, 4), (12,)),
+        Reshape(of(12), (3, 4)),
+        Slice((slice(None), slice(1, 2)), of(3, 4), of(3, 1)),
+        Slice((1,), of(3, 4), of(4)),
+        Slice((slice(None, None, -1),), of(4), of(4)),
+        Place((slice(0, 8, 2),), of(4), (12,)),
+        Place((slice(None), slice(2, 3)), of(3, 1), (3, 4)),
+        Gather((Slot(0),), [i], of(3, 4), of(4, 4)),
+        Gather((Slot(0),), [np.r_[i, i, i]], of(4), of(12)),
+        Scatter((Slot(0),), [np.r_[i, i, i]], of(12), (4,)),
+        Contract(r((5, 4)), (1,), (0, 1), (0,), of(4), of(5)),
+        Contract(r((4, 4)), (0, 1), (1, 2), (0, 2), of(3, 4), of(3, 4)),
+        Contract(r((3, 4)), (0, 1), (0, 1), (0,), of(3, 4), of(3)),
+        Contract(r((3,)), (1,), (0,), (0, 1), of(4), of(3, 4)),
+        Dense(r((4, 3, 4)), (3, 4), (4,), F),
+        Permute((1, 0), of(3, 4)),
+        Permute((1, 0), of(4, 3)),
+        Implicit(lambda t: matrix @ t, lambda ct: matrix.T @ ct, of(12), of(12)),
+        Entries(np.array([0, 3, 3]), np.array([1, 1, 2]), r(3), (4,), (4,), F),
+        Composition(Scale(3.0, of(12), of(12)), Reshape(of(3, 4), (12,))),
+        Total(Scale(3.0, of(4), of(4)), Diagonal(r(4), of(4), of(4))),
+    )
+
+
+MAPS = list(some_maps())
+PAIRS = [(a, b) for a, b in itertools.product(MAPS, MAPS) if a.in_shape == b.out_shape]
+SUMS = [(a, b) for a, b in itertools.product(MAPS, MAPS) if (a.in_shape, a.out_shape) == (b.in_shape, b.out_shape)]
+
+
+def matrix_of(m):
+    """By applications to unit vectors, independently of how maps compose."""
+    n = int(np.prod(m.in_shape))
+    columns = [np.ravel(m.apply(np.eye(n)[k].reshape(m.in_shape))) for k in range(n)]
+    return np.stack(columns, axis=1)
+
+
+def adjoint_matrix_of(m):
+    n = int(np.prod(m.out_shape))
+    return np.stack([np.ravel(m.adjoint(np.eye(n)[k].reshape(m.out_shape))) for k in range(n)], axis=0)
+
+
+def agrees(m, matrix):
+    np.testing.assert_allclose(matrix_of(m), matrix, atol=1e-12)
+    np.testing.assert_allclose(adjoint_matrix_of(m), matrix, atol=1e-12)
+    np.testing.assert_allclose(to_dense(m).reshape(matrix.shape), matrix, atol=1e-12)
+    found = m.pattern().toarray()
+    assert not np.any((np.abs(matrix) > 1e-12) & ~found)
+    return found
+
+
+def test_composition_is_product():
+    for a, b in PAIRS:
+        product = compose(a, b)
+        assert (product.in_shape, product.out_shape) == (b.in_shape, a.out_shape)
+        found = agrees(product, matrix_of(a) @ matrix_of(b))
+        assert np.array_equal(found, (a.pattern().toarray().astype(int) @ b.pattern().toarray().astype(int)) > 0)
+
+
+def test_sum_is_sum():
+    for a, b in SUMS:
+        agrees(add(a, b), matrix_of(a) + matrix_of(b))
+
+
+def test_transpose_is_transpose():
+    for m in MAPS:
+        agrees(transpose(m), matrix_of(m).T)
+        agrees(transpose(transpose(m)), matrix_of(m))
+
+
+def test_structured_maps_stay_structured():
+    lazy = [(a, b) for a, b in PAIRS if isinstance(compose(a, b), Composition)]
+    assert all(any(isinstance(m, Implicit | Composition | Total) for m in pair) for pair in lazy)
+    diagonal = compose(Diagonal(np.ones(4), of(4), of(4)), Diagonal(np.ones(4), of(4), of(4)))
+    assert isinstance(diagonal, Einsum)
+    assert diagonal.multiplications() == 4
+    assert density(diagonal) == 0.25
+
+
+def test_composition_is_associative():
+    rng = np.random.default_rng(1)
+    chains = [(a, b, c) for (a, b), c in itertools.product(PAIRS, MAPS) if b.in_shape == c.out_shape]
+    for k in rng.choice(len(chains), 200, replace=False):
+        a, b, c = chains[k]
+        matrix = matrix_of(a) @ matrix_of(b) @ matrix_of(c)
+        agrees(compose(compose(a, b), c), matrix)
+        agrees(compose(a, compose(b, c)), matrix)
+
+
+def test_maps_record_on_tracers():
+    def product(d, w, t):
+        inner = compose(Diagonal(d, of(4), of(4)), Slice((slice(None, None, -1),), of(4), of(4)))
+        outer = add(Contract(w, (1,), (0, 1), (0,), of(4), of(4)), Scale(2.0, of(4), of(4)))
+        return compose(outer, inner).apply(t)
+
+    rng = np.random.default_rng(2)
+    d, w, t = rng.standard_normal(4), rng.standard_normal((4, 4)), rng.standard_normal(4)
+    recorded = cr.program(product)(np.ones(4), np.ones((4, 4)), np.ones(4)).check()
+    np.testing.assert_allclose(recorded(d, w, t)[0], (w + 2 * np.eye(4)) @ (d * t[::-1]))
+    cr.check_grads(product, (d, w, t), order=2)
+
+
+def test_selection_beats_infinite_partial():
+    with np.errstate(all="ignore"):
+        chosen = compose(Mask(np.array([True, False]), of(2), of(2)), Diagonal(np.array([1.0, np.inf]), of(2), of(2)))
+    assert to_dense(chosen).tolist() == [[1.0, 0.0], [0.0, 0.0]]
+
+
+def test_conjugation_is_kept_as_it_is():
+    z = ArrayType((2,), np.dtype(complex))
+    m = compose(Diagonal(np.array([1j, 2.0]), z, z), Conjugate(z))
+    t = np.array([1 + 2j, 3 - 1j])
+    np.testing.assert_allclose(m.apply(t), np.array([1j, 2.0]) * t.conj())
+    np.testing.assert_allclose(transpose(m).apply(t), m.adjoint(t))
+
+
+def test_maps_that_do_not_meet_are_refused():
+    with pytest.raises(ValueError, match="after one of outputs"):
+        compose(SumOver((0,), of(3, 4), of(4)), Reshape(of(3, 4), (12,)))
+    with pytest.raises(ValueError, match="maps"):
+        add(SumOver((0,), of(12), of()), Reshape(of(3, 4), (12,)))

@@ -1,0 +1,87 @@
+"""Kernels keep to their buffers, on this machine; and the code for other machines is well formed."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import sys
+
+import numpy as np
+import pytest
+from llvmlite import binding
+
+import chainrule as cr
+from chainrule.backends.llvm import native, partition
+from chainrule.backends.llvm.target import Target, machine
+from chainrule.optimise import optimise
+
+from .test_agreement import PROGRAMS  # noqa: TID252 - the tests are no package
+
+PAGE = mmap.PAGESIZE
+_kept = []
+
+
+def fenced(shape, dtype, *, at_end):
+    """An array that ends (or begins) where a page begins (or ends) that must not be touched."""
+    need = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    pages = -(-need // PAGE)
+    block = mmap.mmap(-1, (pages + 2) * PAGE)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(block))
+    libc = ctypes.CDLL(None, use_errno=True)
+    for page in (0, pages + 1):
+        assert libc.mprotect(ctypes.c_void_p(start + page * PAGE), ctypes.c_size_t(PAGE), 0) == 0
+    _kept.append(block)
+    offset = (pages + 1) * PAGE - need if at_end else PAGE
+    return np.ndarray(shape, dtype, block, offset)
+
+
+NAMES = [
+    "rosenbrock_gradient",
+    "elementwise",
+    "lorenz",
+    "observations",
+    "gathered",
+    "column_sums",
+    "branches",
+    "strides",
+    "outer",
+    "mixture",
+]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs mprotect")
+@pytest.mark.parametrize("at_end", [True, False])
+@pytest.mark.parametrize("name", NAMES)
+def test_kernels_touch_nothing_beyond_their_buffers(name, at_end, monkeypatch):
+    monkeypatch.setattr(partition, "UNROLLED_PROGRAM", 0)
+    monkeypatch.setattr(native, "empty", lambda shape, dtype: fenced(shape, dtype, at_end=at_end))
+    f, args = PROGRAMS[name]
+    inputs = []
+    for a in args:
+        x = fenced(a.shape, a.dtype, at_end=at_end)
+        x[...] = a
+        inputs.append(x)
+    program = optimise(cr.program(f)(*args))
+    for found, wanted in zip(native.Native(program)(inputs), program(*args), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-9)
+
+
+TARGETS = [
+    Target("x86_64-unknown-linux-gnu", "x86-64", "", 128, fused=False),
+    Target("x86_64-unknown-linux-gnu", "haswell", "", 256, fused=True),
+    Target("aarch64-unknown-linux-gnu", "generic", "", 128, fused=True),
+    Target("arm64-apple-darwin", "apple-m1", "", 128, fused=True),
+]
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.cpu + t.triple[:5])
+@pytest.mark.parametrize("name", ["elementwise", "observations", "gathered", "branches"])
+def test_code_for_other_machines_is_well_formed(name, target):
+    binding.initialize_all_targets()
+    binding.initialize_all_asmprinters()
+    f, args = PROGRAMS[name]
+    code = native.build(optimise(cr.program(f)(*args)), target)
+    module = binding.parse_assembly(str(code.module))
+    module.triple = target.triple
+    module.verify()
+    assert len(machine(target).emit_object(module)) > 500

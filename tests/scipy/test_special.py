@@ -1,0 +1,236 @@
+"""scipy.special on traced values: every covered function by the laws, far tails and kinks, and what has no derivative."""
+
+import subprocess
+import sys
+
+import mpmath
+import numpy as np
+import pytest
+from scipy import special
+
+import chainrule as cr
+import chainrule.numpy
+import chainrule.scipy.special
+from chainrule.ir.primitive import ops
+from chainrule.prims.special import UFUNC_NAMES
+from chainrule.testing.cases import LAWS, case, draw
+
+A = draw(2, 3)
+P = draw(2, 3, low=0.2, high=3.0)
+U = draw(3, low=0.1, high=0.9)
+
+CASES = [
+    case("logsumexp", special.logsumexp, A),
+    case("logsumexp axis", lambda x: special.logsumexp(x, axis=1, keepdims=True), A),
+    case("logsumexp axes", lambda x: special.logsumexp(x, axis=(0, -1)), A),
+    case("logsumexp weights", lambda x, b: special.logsumexp(x, axis=0, b=b), A, P),
+    case("logsumexp broadcast weights", lambda x, b: special.logsumexp(x, axis=1, b=b), A, P[0]),
+    case("logsumexp signs", lambda x, b: special.logsumexp(x, b=b, return_sign=True), A, -P),
+    case("logsumexp sign", lambda x: special.logsumexp(x, axis=1, return_sign=True), A),
+    case("softmax", special.softmax, A),
+    case("softmax axis", lambda x: special.softmax(x, axis=-1), A),
+    case("log_softmax", special.log_softmax, A),
+    case("log_softmax axis", lambda x: special.log_softmax(x, axis=0), A),
+    case("polygamma", lambda x: special.polygamma(2, x), P),
+    case("polygamma orders", lambda x: special.polygamma(np.arange(3), x), P),
+    case("multigammaln", lambda a: special.multigammaln(a, 3), P + 1),
+    case("zeta", lambda q: special.zeta(2.5, q), P),
+    case("sinc", special.sinc, A),
+    case("digamma", special.digamma, P),
+    case("jn", lambda x: special.jn(2, x), A),
+    case("jv orders", lambda x: special.jv(np.array([[0.0], [1.5]]), x), U),
+    case("sici", special.sici, P),
+    case("airy", special.airy, A),
+    case("mixed", lambda x: special.erf(x) * special.expit(x[0]) + special.ndtr(1.0), A),
+    case("np.i0", np.i0, A),
+]
+
+
+@pytest.mark.parametrize("law", LAWS.values(), ids=LAWS.keys())
+@pytest.mark.parametrize("c", CASES, ids=str)
+def test_law(law, c):
+    law(c)
+
+
+@pytest.mark.parametrize("name", sorted(UFUNC_NAMES))
+def test_ufuncs_reach_their_primitives(name):
+    ufunc = getattr(special._ufuncs, name)
+    args, _ = next(iter(ops[name].samples()))
+    recorded = cr.program(ufunc)(*args)
+    assert [e.primitive.name for e in recorded.equations] == [name]
+    plain = ufunc(*args)
+    for found, expected in zip(recorded(*args), plain if isinstance(plain, tuple) else (plain,), strict=True):
+        assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize("name", sorted(UFUNC_NAMES - {"gammasgn"}))
+def test_float32_stays_float32(name):
+    args, _ = next(iter(ops[name].samples()))
+    last = len(args) - 1
+    x = args[-1].astype(np.float32)
+    rest = [a.astype(np.float32) if hasattr(a, "dtype") and a.dtype == np.float64 else a for a in args[:-1]]
+    f = lambda x: getattr(special._ufuncs, name)(*rest, x)
+    value, dot = cr.jvp(f, (x,), (np.ones_like(x),))
+    value, dot = (value[0], dot[0]) if isinstance(value, tuple) else (value, dot)
+    plain = f(x)[0] if isinstance(f(x), tuple) else f(x)
+    assert value.dtype == dot.dtype == plain.dtype
+    back = cr.vjp(f, x)[1](cr.value(f(x)))[0]
+    assert back.dtype == np.float32
+    assert last >= 0
+
+
+# ---- accuracy where naive formulas lose it
+
+
+def derivative(f, x, n=1):
+    """The n-th derivative by arbitrary precision."""
+    with mpmath.workdps(60):
+        return float(mpmath.diff(f, mpmath.mpf(x), n))
+
+
+@pytest.mark.parametrize("x", [-1e3, -60.0, -38.0, -5.0, -0.1, 0.0, 0.3, 4.0, 9.0])
+def test_log_ndtr_in_the_far_tail(x):
+    log_cdf = lambda t: mpmath.log(mpmath.erfc(-t / mpmath.sqrt(2)) / 2)
+    assert cr.grad(special.log_ndtr)(x) == pytest.approx(derivative(log_cdf, x), rel=1e-12)
+    second = cr.grad(cr.grad(special.log_ndtr))(x)
+    assert second == pytest.approx(derivative(log_cdf, x, 2), rel=1e-8)
+    assert cr.grad(special.log_ndtr)(-1e8) == pytest.approx(1e8, rel=1e-14)
+
+
+@pytest.mark.parametrize("x", [-3.0, 0.1, 40.0, 49.9, 50.1, 1e4, 1e8])
+def test_erfcx_for_large_arguments(x):
+    erfcx = lambda t: mpmath.exp(t * t) * mpmath.erfc(t)
+    with mpmath.workdps(60):
+        t = mpmath.mpf(x)
+        first = 2 * t * erfcx(t) - 2 / mpmath.sqrt(mpmath.pi)
+        second = 2 * erfcx(t) + 2 * t * first
+    assert cr.grad(special.erfcx)(x) == pytest.approx(float(first), rel=1e-11)
+    assert cr.grad(cr.grad(special.erfcx))(x) == pytest.approx(float(second), rel=1e-8)
+
+
+@pytest.mark.parametrize("x", [-700.0, -40.0, 40.0, 700.0])
+def test_the_logistic_functions_saturate_without_losing_their_slope(x):
+    expected = float(mpmath.exp(-abs(mpmath.mpf(x))) / (1 + mpmath.exp(-abs(mpmath.mpf(x)))) ** 2)
+    assert cr.grad(special.expit)(x) == pytest.approx(expected, rel=1e-14)
+    assert cr.grad(special.log_expit)(x) == pytest.approx(float(1 / (1 + mpmath.exp(mpmath.mpf(x)))), rel=1e-14)
+
+
+@pytest.mark.parametrize("u", [0.0, 1e-9, 1e-3, 0.299, 0.301, -0.2, 5.0])
+def test_removable_singularities(u):
+    exprel = lambda t: mpmath.expm1(t) / t if t else mpmath.mpf(1)
+    expected = float(mpmath.nsum(lambda k: mpmath.mpf(u) ** k / (mpmath.factorial(k) * (k + 2)), [0, mpmath.inf]))
+    assert cr.grad(special.exprel)(u) == pytest.approx(expected, rel=1e-13)
+    assert exprel(1) > 1
+    z = 1 + u
+    with mpmath.workdps(40):
+        w = 1 - mpmath.mpf(z)
+        slope = mpmath.log(mpmath.mpf(z)) / w if w else mpmath.mpf(-1)
+    assert cr.grad(special.spence)(z) == pytest.approx(float(slope), rel=1e-12)
+    assert cr.grad(special.boxcox, 1)(np.e, u) == pytest.approx(expected, rel=1e-12)
+
+
+def test_bessel_functions_at_zero():
+    assert cr.grad(special.j1)(0.0) == 0.5
+    assert cr.grad(special.i1)(0.0) == 0.5
+    assert cr.grad(special.i0e)(0.0) == 0
+    assert cr.grad(special.i1e)(0.0) == 0.5
+    assert cr.grad(cr.grad(special.i0))(0.0) == 0.5
+    assert cr.grad(special.i0e)(1e5) == pytest.approx(-0.5 * special.i0e(1e5) / 1e5, rel=1e-4)
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 3])
+def test_exponential_integrals_of_every_order(n):
+    x = 0.7
+    expected = [derivative(lambda t: mpmath.expint(n, t), x, k) for k in (1, 2)]
+    f = lambda t: special.expn(n, t)
+    assert [cr.grad(f)(x), cr.grad(cr.grad(f))(x)] == pytest.approx(expected, rel=1e-10)
+
+
+# ---- kinks and borders
+
+
+def test_logsumexp_with_infinite_entries_and_ties():
+    f = lambda x: special.logsumexp(x)
+    g = cr.grad(f)
+    inf = np.inf
+    assert np.array_equal(g(np.array([0.0, -inf, 0.0])), [0.5, 0, 0.5])
+    assert np.array_equal(g(np.array([-inf, -inf])), [0, 0])
+    assert np.array_equal(g(np.array([1e6, 0.0])), [1, 0])
+    assert np.allclose(cr.hessian(f)(np.array([3.0, 3.0])), [[0.25, -0.25], [-0.25, 0.25]])
+    assert np.array_equal(cr.hessian(f)(np.array([0.0, -inf])), np.zeros((2, 2)))
+    assert special.logsumexp(np.array([inf, 0.0])) == cr.value_and_grad(f)(np.array([inf, 0.0]))[0]
+    x = np.array([[-inf, -inf], [0.0, 0.0]])
+    assert np.array_equal(cr.jacobian(lambda x: special.logsumexp(x, axis=1))(x)[1, 1], [0.5, 0.5])
+
+
+def test_logsumexp_of_complex_numbers_and_integers():
+    z = np.array([1.0 + 2j, 0.5 - 1j])
+    assert np.allclose(cr.jacobian(lambda z: special.logsumexp(z), holomorphic=True)(z), np.exp(z) / np.sum(np.exp(z)))
+    weights = np.array([2, 0])
+    assert np.allclose(cr.grad(lambda x: special.logsumexp(x, b=weights))(np.array([1.0, 5.0])), [1, 0])
+
+
+def test_entropies_at_zero():
+    assert special.entr(0.0) == 0
+    with np.errstate(all="ignore"):
+        assert cr.grad(special.entr)(0.0) == np.inf
+    assert cr.grad(special.xlogy, 1)(0.0, 0.0) == 0
+    assert cr.grad(special.xlogy, 1)(0.0, 3.0) == 0
+    assert cr.grad(special.xlogy)(0.0, 3.0) == np.log(3)
+    assert cr.grad(special.xlog1py, 1)(0.0, -1.0) == 0
+    assert cr.grad(special.rel_entr, 1)(0.0, 2.0) == 0
+    assert cr.grad(special.kl_div, 1)(0.0, 2.0) == 1
+    p = np.array([0.0, 0.3, 0.7])
+    masked = cr.grad(lambda p: np.sum(np.where(p > 0, special.entr(p), 0)))(p)
+    assert np.allclose(masked, [0, -1 - np.log(0.3), -1 - np.log(0.7)])
+
+
+# ---- what has no derivative, and what is not covered
+
+
+@pytest.mark.parametrize(
+    ("f", "args", "argnum"),
+    [
+        (special.gammainc, (1.5, 2.0), 0),
+        (special.betainc, (1.5, 2.0, 0.5), 1),
+        (special.jv, (1.5, 2.0), 0),
+        (special.polygamma, (1.0, 2.0), 0),
+        (special.stdtr, (3.0, 0.2), 0),
+    ],
+)
+def test_arguments_without_a_derivative_are_refused(f, args, argnum):
+    with pytest.raises(cr.MissingRule, match=f"argument {argnum}") as caught:
+        cr.grad(f, argnum)(*args)
+    assert "test_special.py" in str(caught.value)
+
+
+def test_uncovered_functions_are_refused():
+    with pytest.raises(cr.MissingRule, match="struve"):
+        cr.grad(lambda x: special.struve(0, x))(1.0)
+    with pytest.raises(cr.MissingRule, match="ellipj"):
+        cr.grad(lambda x: special.ellipj(x, 0.5)[0])(1.0)
+
+
+# ---- the namespaces
+
+
+def test_the_namespaces_hold_the_functions():
+    here = chainrule.scipy.special
+    x = np.array([0.3, 1.2])
+    assert np.array_equal(here.erf(x), special.erf(x))
+    assert np.allclose(here.softmax([1.0, 2.0]), special.softmax([1.0, 2.0]))
+    assert np.array_equal(here.struve(0, x), special.struve(0, x))
+    assert cr.grad(lambda x: np.sum(chainrule.numpy.special.gammaln(x)))(x) == pytest.approx(special.psi(x))
+    with pytest.raises(AttributeError):
+        chainrule.numpy.special.struve  # noqa: B018
+    with pytest.raises(AttributeError):
+        here.nothing  # noqa: B018
+
+
+def test_scipy_is_imported_at_the_first_call():
+    program = (
+        "import sys, numpy as np, chainrule as cr; assert 'scipy' not in sys.modules; import chainrule.scipy.special as s;"
+        "assert 'scipy' not in sys.modules; print(cr.grad(s.erf)(0.0)); assert 'scipy' in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert float(done.stdout) == pytest.approx(2 / np.sqrt(np.pi))
