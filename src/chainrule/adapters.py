@@ -17,7 +17,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from chainrule.api import Argnums, gradient_graph, hessian, hvp, jacobian, jacobian_graph, value_and_grad
+from chainrule.api import hessian, hvp, jacobian, value_and_grad
+from chainrule.api.arguments import Argnums
+from chainrule.api.hessians import gradient_graph
+from chainrule.api.jacobians import jacobian_graph
 from chainrule.ir.types import Array
 
 if TYPE_CHECKING:
