@@ -4,6 +4,7 @@
     kernels     a kernel's buffers, and its iteration space cut into boxes in which every bound is decided
     evaluate    the value of each root at a symbolic index, as one scalar graph: movement is index arithmetic, and costs nothing
     emit        the graph as LLVM: loops over a box, explicit SIMD lanes along its last axis, reductions in registers
+    blas        large products of matrices as calls of BLAS, by the addresses that SciPy exports
     native      all kernels of a program in one module; the table of buffers, the workspace, the steps
     entry       the C-level callable in front: arguments compared with constants, results allocated, kernels called
 
@@ -14,7 +15,7 @@ is cut there. Kernels that are equal up to their buffers are one function, so a 
 kernels of one step.
 
 Indices read at run time are wrapped as NumPy does and checked in native code; a failed check ends the run, and NumPy raises. What
-has no lowering (complex numbers, small integers, factorisations, large matrix products) is computed by NumPy between the kernels.
+has no lowering (complex numbers, small integers, factorisations) is computed by NumPy between the kernels.
 """
 
 from __future__ import annotations

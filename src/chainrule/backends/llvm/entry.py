@@ -14,13 +14,15 @@ import numpy as np
 from llvmlite import ir
 
 from chainrule.backends.llvm import cpython
+from chainrule.backends.llvm.blas import flops
 from chainrule.backends.llvm.emit import I8, I32, I64, PTR
 from chainrule.backends.llvm.native import Native
 from chainrule.backends.llvm.target import Loaded
 from chainrule.ir.program import Var
 
-WORK, WORKSPACE = 300_000, 1 << 16
-"""Larger programs, by elements computed and bytes of workspace, take the Python path, which releases the interpreter's lock."""
+WORK, FLOPS, WORKSPACE = 300_000, 10_000_000, 1 << 16
+"""Larger programs, by elements computed, operations of BLAS and bytes of workspace, take the Python path, which releases the
+interpreter's lock."""
 
 F64 = ir.DoubleType()
 _NULL = ir.Constant(PTR, None)
@@ -54,6 +56,7 @@ def _is_simple(native: Native, args: Sequence[Any]) -> bool:
         and len(args) == len(program.inputs)
         and native.workspace <= WORKSPACE
         and sum(o.type.size for e in program.equations for o in e.outs) <= WORK
+        and sum(map(flops, native.code.products)) <= FLOPS
         and len(set(outputs)) == len(outputs) == len(native.outputs)
         and all(isinstance(a, Var) and a in native.code.numbers for a in outputs)
         and all(_accepts(x, v) for x, v in zip(args, program.inputs, strict=True))

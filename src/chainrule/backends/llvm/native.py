@@ -11,17 +11,19 @@ import ctypes
 import sys
 import threading
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
 
 from chainrule.backends.executable import Executable
 from chainrule.backends.interpret import Interpreted, run_equation
+from chainrule.backends.llvm import blas
+from chainrule.backends.llvm.blas import MatrixProduct, matrix_product, product_function
 from chainrule.backends.llvm.emit import I64, PTR, kernel_function
 from chainrule.backends.llvm.index import Unlowerable
 from chainrule.backends.llvm.kernels import Lowering
-from chainrule.backends.llvm.partition import Kernel, Partition, Plan
+from chainrule.backends.llvm.partition import Kernel, Partition, Plan, is_for_blas
 from chainrule.backends.llvm.pool import empty
 from chainrule.backends.llvm.target import Loaded, Target, host
 from chainrule.ir.program import Atom, Equation, Literal, Program, Var
@@ -47,6 +49,14 @@ class Constants:
         return self._known[a]
 
 
+class Call(NamedTuple):
+    """A function of a module called on buffers: those of what it reads, then of what it writes."""
+
+    function: Any
+    reads: Sequence[Atom]
+    writes: Sequence[Var]
+
+
 class Code:
     """The module of a program: its text, its steps, and which buffers each reads and writes."""
 
@@ -58,16 +68,19 @@ class Code:
         self.numbers: dict[Atom, int] = {}
         self.steps: list[str | Equation] = []
         self.kernels: list[Lowering] = []
+        self.products: list[MatrixProduct] = []
         self.functions: dict[Any, Any] = {}
         self.when: list[list[Atom]] = []  # the buffers that each kernel and each operation of NumPy touches
         self.uniform = Constants()
         for v in program.inputs:
             self.number(v)
-        stretch: list[tuple[Any, Lowering]] = []
+        stretch: list[Call] = []
         for step in plan.steps:
-            if isinstance(step, Kernel):
-                stretch.append(self._kernel(step, target))
+            call = self._kernel(step, target) if isinstance(step, Kernel) else self._product(step)
+            if call is not None:
+                stretch.append(call)
                 continue
+            assert isinstance(step, Equation)
             self._close(stretch)
             self.steps.append(step)
             self.when.append([*step.variables, *step.outs])
@@ -89,7 +102,7 @@ class Code:
         self.module = None
         self.functions.clear()
 
-    def _kernel(self, kernel: Kernel, target: Target) -> tuple[Any, Lowering]:
+    def _kernel(self, kernel: Kernel, target: Target) -> Call:
         lowering = Lowering(kernel, self.plan, self.uniform)
         function = self.functions.get(lowering.key)
         if function is None:
@@ -98,26 +111,38 @@ class Code:
             function = kernel_function(self.module, f"kernel{len(self.functions)}", bodies, fills, slots, target)
             self.functions[lowering.key] = function
         self.kernels.append(lowering)
-        return function, lowering
+        return Call(function, lowering.reads, lowering.writes)
 
-    def _close(self, stretch: list[tuple[Any, Lowering]]) -> None:
+    def _product(self, e: Equation) -> Call | None:
+        """A contraction by BLAS; None where the equation is left to NumPy."""
+        p = matrix_product(e)
+        if p is None:
+            return None
+        function = self.functions.get(p)
+        if function is None:
+            function = product_function(self.module, f"product{len(self.functions)}", p, adds=False)
+            self.functions[p] = function
+        self.products.append(p)
+        return Call(function, e.args, e.outs)
+
+    def _close(self, stretch: list[Call]) -> None:
         """One function that calls the kernels of a stretch in order; its argument is the table, with the status at its end."""
         if not stretch:
             return
         name = f"stretch{len(self.steps)}"
-        function = ir.Function(self.module, ir.FunctionType(ir.VoidType(), [PTR]), name)
-        builder = ir.IRBuilder(function.append_basic_block("entry"))
+        whole = ir.Function(self.module, ir.FunctionType(ir.VoidType(), [PTR]), name)
+        builder = ir.IRBuilder(whole.append_basic_block("entry"))
         known: dict[Any, Any] = {}
 
         def buffer(n: int) -> Any:
             if n not in known:
-                known[n] = builder.load(builder.gep(function.args[0], [I64(n)], source_etype=PTR), typ=PTR)
+                known[n] = builder.load(builder.gep(whole.args[0], [I64(n)], source_etype=PTR), typ=PTR)
             return known[n]
 
-        status = builder.load(function.args[0], typ=PTR)
-        for kernel, lowering in stretch:
-            builder.call(kernel, [*(buffer(1 + self.number(a)) for a in (*lowering.reads, *lowering.writes)), status])
-            self.when.append([*lowering.reads, *lowering.writes])
+        status = builder.load(whole.args[0], typ=PTR)
+        for function, reads, writes in stretch:
+            builder.call(function, [*(buffer(1 + self.number(a)) for a in (*reads, *writes)), status])
+            self.when.append([*reads, *writes])
         builder.ret_void()
         self.steps.append(name)
         stretch.clear()
@@ -127,6 +152,7 @@ def build(program: Program, target: Target) -> Code:
     """The code of a program; what kernels cannot express is kept in memory or left to NumPy, until all the rest can be."""
     refused: set[Equation] = set()
     forced: set[Equation] = set()
+    program = blas.arranged(program, is_for_blas)
     with _building:
         limit = sys.getrecursionlimit()
         sys.setrecursionlimit(max(limit, _RECURSION))
@@ -275,6 +301,7 @@ class Native(Executable):
             space = " x ".join(map(str, k.kernel.extents)) or "no loop"
             roots = ", ".join(f"{e.primitive.name} {e.outs[0].type}" for e in k.kernel.roots)
             lines.append(f"kernel over {space}: reads {len(k.reads)}, computes {len(k.key[2])} operations for {roots}")
+        lines += [f"by BLAS: {blas.text(p)}" for p in self.code.products]
         lines += [
             f"by NumPy: {s.primitive.name} {', '.join(str(o.type) for o in s.outs)}"
             for s in self.steps

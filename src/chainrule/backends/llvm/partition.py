@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.backends.llvm import moves
+from chainrule.backends.llvm.blas import matrix_product
 from chainrule.backends.llvm.index import Unlowerable
 from chainrule.backends.llvm.operations import cost, kind_of, lowers
 from chainrule.ir.program import Atom, Equation, Program, Var
@@ -195,7 +196,7 @@ class Partition:
         if name in REDUCTIONS:
             return out.type.dtype.kind == "f" or (name == "reduce_sum" and out.type.dtype == np.int64)
         if name == "contract":
-            return out.type.dtype.kind == "f" and (summed(e) <= SUMMED or prod(extents_of(e).values()) <= LOOPED)
+            return out.type.dtype.kind == "f" and not is_for_blas(e)
         if name == "scatter_add":
             return out.type.dtype.kind == "f" and all(a.type.dtype.kind == "i" for a in e.args[1:])
         return lowers(name, [a.type for a in e.args], out.type)
@@ -357,6 +358,15 @@ def contraction_labels(e: Equation) -> tuple[Any, ...]:
 def summed(e: Equation) -> int:
     """How many terms a contraction adds up for each element."""
     return prod(n for a, n in extents_of(e).items() if a not in e.params["to"])
+
+
+def is_for_blas(e: Equation) -> bool:
+    """Whether an equation is a product of matrices (or of a matrix and a vector) for which calling BLAS beats loops of ours."""
+    if e.primitive.name != "contract" or summed(e) <= SUMMED or prod(extents_of(e).values()) <= LOOPED:
+        return False
+    left, right = e.params["left"], e.params["right"]
+    has_rows, has_columns = any(a not in right for a in left), any(a not in left for a in right)
+    return (has_rows and has_columns) or matrix_product(e) is not None
 
 
 def _bits(word: int) -> list[int]:

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 from llvmlite import binding
 
+from chainrule.backends.llvm import blas
+
 
 class Target(NamedTuple):
     """A processor as far as kernels care: bits of a vector, and whether it multiplies and adds in one rounding."""
@@ -50,6 +52,8 @@ class Loaded:
 
     def __init__(self, text: str, symbols: Sequence[str]) -> None:
         target = host()
+        if blas.PREFIX in text:
+            blas.register()
         level = 2 if len(text) < LONG else 1
         module = binding.parse_assembly(text)
         module.triple = target.triple
