@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from chainrule import cli
+from chainrule import cache, cli
 from chainrule.explain import methods
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -177,3 +177,18 @@ def test_command_runs_as_a_module() -> None:
         cwd=ROOT / "src",
     )
     assert done.stdout.startswith("chainrule ")
+
+
+def test_cache_shows_and_clears_compiled_code(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("CHAINRULE_CACHE", str(tmp_path / "kept"))
+    cache.write(cache.key_of(b"1"), bytes(2_000_000))
+    for arguments, wanted in (
+        (["cache"], "1 compiled programs, 2.0 MB (of at most 268), in"),
+        (["cache", "--clear"], "1 compiled programs, 2.0 MB (of at most 268), deleted from"),
+        (["cache"], "0 compiled programs, 0.0 MB (of at most 268), in"),
+    ):
+        assert cli.main(arguments) == 0
+        assert capsys.readouterr().out.strip() == f"{wanted} {tmp_path / 'kept'}"
+    monkeypatch.setenv("CHAINRULE_CACHE", "off")
+    assert cli.main(["cache", "--clear"]) == 0
+    assert "not kept" in capsys.readouterr().out

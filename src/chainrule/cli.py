@@ -1,4 +1,5 @@
-"""Differentiate a function of yours in every way there is (`report`), or repeat the classic experiments (`modes`)."""
+"""Differentiate a function of yours in every way there is (`report`), repeat the classic experiments (`modes`), or look after the
+cache of compiled code (`cache`)."""
 
 from __future__ import annotations
 
@@ -71,9 +72,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     modes = _command(commands, "modes", _modes, "repeat the classic experiments on forward and reverse mode")
     modes.add_argument("--quick", action="store_true", help="small sizes, in a few seconds")
+    cache = _command(commands, "cache", _cache, "show where compiled code is kept and how much, or delete it")
+    cache.add_argument("--clear", action="store_true", help="delete the compiled code")
+    cache.set_defaults(out=None)
     for command in (report, modes):
         command.add_argument("--out", metavar="PAGE.html", type=Path, help="also write one self-contained page")
         command.add_argument("--plain", action="store_true", help="no colours, no lines")
+    for command in (report, modes, cache):
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
@@ -141,6 +146,19 @@ def _modes(options: argparse.Namespace) -> None:
     if options.out:
         write(options.out, page)
         printer.line(f"\nThe page is {options.out}")
+
+
+def _cache(options: argparse.Namespace) -> None:
+    from chainrule import cache
+
+    root = cache.directory()
+    if root is None:
+        print("Compiled code is not kept: CHAINRULE_CACHE says so, or there is no directory for it.")
+        return
+    files = cache.clear() if options.clear else cache.contents()
+    size = sum(f.size for f in files)
+    done = "deleted from" if options.clear else "in"
+    print(f"{len(files)} compiled programs, {size / 1e6:.1f} MB (of at most {cache.LIMIT / 1e6:.0f}), {done} {root}")
 
 
 # ---- writing

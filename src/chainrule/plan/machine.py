@@ -1,7 +1,7 @@
 """What elementary work costs on this machine: measured once, kept in the user's cache, and replaceable.
 
-The file is `machine.json` in CHAINRULE_CACHE, or in `chainrule` under the user's cache directory. Where it cannot be written, the
-measurement is repeated in each process, which takes some milliseconds.
+The file is `machine.json` in the cache directory (`chainrule.cache`). Where it cannot be written, the measurement is repeated in
+each process, which takes some milliseconds.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from chainrule import cache
 
 
 @dataclass(frozen=True)
@@ -30,15 +31,6 @@ class Machine:
     def seconds(self, calls: float, moved: float, products: float) -> float:
         """The predicted time of some work."""
         return self.call * calls + self.byte * moved + self.product * products
-
-
-def cache_directory() -> Path:
-    """Where chainrule keeps what it may measure or compute again."""
-    own = os.environ.get("CHAINRULE_CACHE")
-    if own:
-        return Path(own)
-    base = os.environ.get("XDG_CACHE_HOME") or (Path.home() / ".cache")
-    return Path(base) / "chainrule"
 
 
 _found: dict[str, Machine] = {}
@@ -64,8 +56,9 @@ def _key() -> str:
 
 
 def _read() -> Machine | None:
+    root = cache.directory()
     with suppress(OSError, ValueError, KeyError, TypeError):
-        held = json.loads((cache_directory() / "machine.json").read_text(encoding="utf-8"))
+        held = {} if root is None else json.loads((root / "machine.json").read_text(encoding="utf-8"))
         constants = Machine(**held[_key()])
         if all(isinstance(x, float) and 0 < x < 1 for x in asdict(constants).values()):
             return constants
@@ -73,9 +66,11 @@ def _read() -> Machine | None:
 
 
 def _measured() -> Machine:
-    constants = measure()
+    constants, root = measure(), cache.directory()
+    if root is None:
+        return constants
     with suppress(OSError, ValueError, TypeError):
-        path = cache_directory() / "machine.json"
+        path = root / "machine.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         held: dict[str, Any] = {}
         with suppress(OSError, ValueError):

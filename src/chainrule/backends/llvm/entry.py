@@ -17,7 +17,7 @@ from chainrule.backends.llvm import cpython
 from chainrule.backends.llvm.blas import flops
 from chainrule.backends.llvm.emit import I8, I32, I64, PTR
 from chainrule.backends.llvm.native import Native
-from chainrule.backends.llvm.target import Loaded
+from chainrule.backends.llvm.target import Loaded, object_code
 from chainrule.ir.program import Var
 
 WORK, FLOPS, WORKSPACE = 300_000, 10_000_000, 1 << 16
@@ -38,7 +38,7 @@ def native_entry(
     if form is None:
         return None
     emitter = _Entry(native, args, as_tuple=form == "tuple")
-    loaded = Loaded(str(emitter.module), ["entry"])
+    loaded = Loaded(object_code(str(emitter.module)), ["entry"])
     owner = functools.partial(slow)
     definition = cpython.MethodDef(
         native.program.name.encode(), loaded.addresses["entry"], cpython.FASTCALL_KEYWORDS, None

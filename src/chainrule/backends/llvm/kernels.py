@@ -41,6 +41,12 @@ class Lowering:
         self.order = tuple(range(len(kernel.extents)))
         self.key = self._walk()
 
+    def describe(self) -> str:
+        """The kernel in a line."""
+        space = " x ".join(map(str, self.kernel.extents)) or "no loop"
+        roots = ", ".join(f"{e.primitive.name} {e.outs[0].type}" for e in self.kernel.roots)
+        return f"kernel over {space}: reads {len(self.reads)}, computes {len(self.key[2])} operations for {roots}"
+
     def _is_loaded(self, v: Var) -> bool:
         level = self.kept.get(v)
         return level is not None and level < self.kernel.level

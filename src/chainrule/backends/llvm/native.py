@@ -7,7 +7,9 @@ and workspace) each; frames are kept for the next call.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import pickle
 import sys
 import threading
 from collections.abc import Sequence
@@ -16,16 +18,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from llvmlite import ir
 
+from chainrule import cache
 from chainrule.backends.executable import Executable
 from chainrule.backends.interpret import Interpreted, run_equation
-from chainrule.backends.llvm import blas
+from chainrule.backends.llvm import blas, canonical
 from chainrule.backends.llvm.blas import MatrixProduct, matrix_product, product_function
 from chainrule.backends.llvm.emit import I64, PTR, kernel_function
 from chainrule.backends.llvm.index import Unlowerable
 from chainrule.backends.llvm.kernels import Lowering
 from chainrule.backends.llvm.partition import Kernel, Partition, Plan, is_for_blas
 from chainrule.backends.llvm.pool import empty
-from chainrule.backends.llvm.target import Loaded, Target, host
+from chainrule.backends.llvm.target import Loaded, Target, host, object_code
 from chainrule.ir.program import Atom, Equation, Literal, Program, Var
 
 _ATTEMPTS = 40
@@ -69,6 +72,8 @@ class Code:
         self.steps: list[str | Equation] = []
         self.kernels: list[Lowering] = []
         self.products: list[MatrixProduct] = []
+        self.described: list[str] = []
+        self.different = 0
         self.functions: dict[Any, Any] = {}
         self.when: list[list[Atom]] = []  # the buffers that each kernel and each operation of NumPy touches
         self.uniform = Constants()
@@ -92,15 +97,12 @@ class Code:
         """The place of an atom's buffer in the table."""
         return self.numbers.setdefault(a, len(self.numbers))
 
-    @property
-    def different(self) -> int:
-        """How many kernels differ by more than their buffers."""
-        return len({k.key for k in self.kernels})
-
     def forget(self) -> None:
-        """Drop what only making the code needed."""
-        self.module = None
-        self.functions.clear()
+        """Drop what only making the code needed; what is left is kept with the code on disk."""
+        self.described = [k.describe() for k in self.kernels]
+        self.different = len(self.functions)
+        for name in ("program", "plan", "module", "kernels", "functions", "uniform"):
+            delattr(self, name)
 
     def _kernel(self, kernel: Kernel, target: Target) -> Call:
         lowering = Lowering(kernel, self.plan, self.uniform)
@@ -149,10 +151,9 @@ class Code:
 
 
 def build(program: Program, target: Target) -> Code:
-    """The code of a program; what kernels cannot express is kept in memory or left to NumPy, until all the rest can be."""
+    """The code of a program as arranged for BLAS; what cannot be lowered is kept in memory or left to NumPy, until the rest can."""
     refused: set[Equation] = set()
     forced: set[Equation] = set()
-    program = blas.arranged(program, is_for_blas)
     with _building:
         limit = sys.getrecursionlimit()
         sys.setrecursionlimit(max(limit, _RECURSION))
@@ -168,6 +169,23 @@ def build(program: Program, target: Target) -> Code:
         finally:
             sys.setrecursionlimit(limit)
     raise Unlowerable("a program that does not come apart")
+
+
+def compiled_code(program: Program) -> tuple[Code, bytes]:
+    """What is known of a program's code, and its object code: from the disk, or made now and kept there."""
+    program = blas.arranged(program, is_for_blas)
+    key = canonical.key_of(program, host())
+    stored = cache.read(key) if key else None
+    if stored is not None:
+        with contextlib.suppress(pickle.UnpicklingError, LookupError, AttributeError):
+            code, image = canonical.unpack(stored, program)
+            return code, image
+    code = build(program, host())
+    image = object_code(str(code.module))
+    code.forget()
+    if key:
+        cache.write(key, canonical.pack((code, image), program))
+    return code, image
 
 
 class _Frame:
@@ -197,10 +215,8 @@ class Native(Executable):
         if not program.equations:
             raise Unlowerable("nothing to compute")
         self.program = program
-        self.code = build(program, host())
-        names = [s for s in self.code.steps if isinstance(s, str)]
-        self.loaded = Loaded(str(self.code.module), names)
-        self.code.forget()
+        self.code, image = compiled_code(program)
+        self.loaded = Loaded(image, [s for s in self.code.steps if isinstance(s, str)])
         stretch = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
         self.steps: list[Any] = [
             stretch(self.loaded.addresses[s]) if isinstance(s, str) else s for s in self.code.steps
@@ -296,11 +312,7 @@ class Native(Executable):
         return out
 
     def describe(self) -> str:
-        lines = []
-        for k in self.code.kernels:
-            space = " x ".join(map(str, k.kernel.extents)) or "no loop"
-            roots = ", ".join(f"{e.primitive.name} {e.outs[0].type}" for e in k.kernel.roots)
-            lines.append(f"kernel over {space}: reads {len(k.reads)}, computes {len(k.key[2])} operations for {roots}")
+        lines = list(self.code.described)
         lines += [f"by BLAS: {blas.text(p)}" for p in self.code.products]
         lines += [
             f"by NumPy: {s.primitive.name} {', '.join(str(o.type) for o in s.outs)}"

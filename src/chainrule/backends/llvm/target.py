@@ -47,22 +47,32 @@ def machine(target: Target, level: int = 2) -> Any:
     return found.create_target_machine(cpu=target.cpu, features=target.features, opt=level)
 
 
+def object_code(text: str) -> bytes:
+    """The object code of a module for this machine."""
+    target = host()
+    level = 2 if len(text) < LONG else 1
+    module = binding.parse_assembly(text)
+    module.triple = target.triple
+    module.verify()
+    options = binding.create_pipeline_tuning_options(speed_level=level)
+    options.loop_vectorization = False  # vectors are explicit
+    options.slp_vectorization = False
+    builder = binding.create_pass_builder(machine(target, level), options)
+    passes = builder.getModulePassManager()
+    passes.run(module, builder)
+    binding.newpassmanagers.NewPassManager._dispose(passes)  # its own class would forget to
+    passes.detach()
+    found: bytes = machine(target, level).emit_object(module)
+    return found
+
+
 class Loaded:
     """Native code in this process; it is unloaded when nothing refers to it any more."""
 
-    def __init__(self, text: str, symbols: Sequence[str]) -> None:
-        target = host()
-        if blas.PREFIX in text:
+    def __init__(self, code: bytes, symbols: Sequence[str]) -> None:
+        if blas.PREFIX.encode() in code:
             blas.register()
-        level = 2 if len(text) < LONG else 1
-        module = binding.parse_assembly(text)
-        module.triple = target.triple
-        module.verify()
-        options = binding.create_pipeline_tuning_options(speed_level=level)
-        options.loop_vectorization = False  # vectors are explicit
-        options.slp_vectorization = False
-        builder = binding.create_pass_builder(machine(target, level), options)
-        builder.getModulePassManager().run(module, builder)
-        self._engine = binding.create_mcjit_compiler(module, machine(target, level))
+        self._engine = binding.create_mcjit_compiler(binding.parse_assembly(""), machine(host()))
+        self._engine.add_object_file(binding.object_file.ObjectFileRef.from_data(code))
         self._engine.finalize_object()
         self.addresses: dict[str, int] = {s: self._engine.get_function_address(s) for s in symbols}
