@@ -15,6 +15,7 @@ from chainrule.optimise import RULES, optimise
 GOLDEN = Path(__file__).parent.parent / "golden" / "optimise.txt"
 x3 = np.array([0.5, -1.5, 2.0])
 x23 = np.arange(6.0).reshape(2, 3) / 7 + 0.1
+x232 = np.arange(8.0).reshape(2, 2, 2) / 7 + 0.1
 
 
 def rosenbrock(x):
@@ -30,6 +31,16 @@ CASES = {
     "powers": (lambda x: x**2 + x**3.0 + x**1 + x**-1, (x3,)),
     "moves": (lambda x: x.T.T.reshape(6).reshape(2, 3)[0:2][:, 1:3][:, 0:1], (x23,)),
     "broadcasts": (lambda x: np.broadcast_to(x, (2, 3)) * x23, (x3,)),
+    "axes_of_one": (lambda x: np.exp(x)[:, None] * x[None, :] + cr.grad(lambda y: np.sum(y[:, None] ** 2))(x), (x3,)),
+    "sum_of_product": (lambda x, y: np.sum(x @ y, 0), (x23, x23.T)),
+    "sum_of_batched_product": (lambda x, y: np.sum(x @ y, 0), (x232, x232)),
+    "product_used_twice": (lambda x, y: (x @ y)[0] + np.sum(x @ y, 0), (x23, x23.T)),
+    "product_by_broadcasting": (lambda x, y: np.sum(x[:, None, :] * y[None, :, :], -1), (x23, x23 + 1)),
+    "sums_within_broadcasting": (lambda x, y: np.sum(x[:, :, None] * y[:, None], (0, 1)), (x23, x23 + 1)),
+    "chain_of_products": (lambda x, y, z: x @ y @ z, (x23.T, x23, x3)),
+    "chain_to_the_left": (lambda x, y, z: x @ (y @ z), (x23[0], x23.T, x23)),
+    "cheapest_as_written": (lambda x, y, z: x @ (y @ z), (x23.T, x23, x3)),
+    "powers_of_two_outwards": (lambda x: cr.grad(lambda y: np.sum(np.sum(0.5 * y**2, 1)[:, None] * x))(x), (x23,)),
     "rosenbrock_gradient": (cr.grad(rosenbrock), (np.arange(4.0),)),
     "logistic_gradient": (cr.grad(lambda x: np.sum(np.log1p(np.exp(-x)))), (x3,)),
     "gradient_of_gradient": (cr.grad(lambda x: np.sum(cr.grad(lambda y: np.sum(np.sin(y) ** 2))(x) ** 2)), (x3,)),
@@ -84,6 +95,40 @@ def test_an_infinite_strong_product_stays_strong():
     program = optimise(cr.program(cr.grad(lambda x: np.sum(np.where(x > 0, np.sqrt(x), 0.0))))(np.zeros(2)))
     with np.errstate(all="ignore"):
         assert (program(np.zeros(2))[0] == 0).all()
+
+
+def _random_labels(rng):
+    """Three factors and a result whose labels each stand in two of them at least; the first two share one."""
+    while True:
+        sides = [tuple(rng.permutation(6)[: rng.integers(1, 4)].tolist()) for _ in range(3)]
+        flat = [a for s in sides for a in s]
+        to = tuple(a for a in dict.fromkeys(flat) if flat.count(a) == 1 or rng.random() < 0.3)
+        if set(sides[0]) & set(sides[1]) and len(to) < 5:
+            return sides, to
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_three_factors_multiply_to_the_same_in_no_more_operations(seed):
+    rng = np.random.default_rng(seed)
+    (left, middle, right), to = _random_labels(rng)
+    extents = rng.integers(2, 6, 6)
+    xs = [rng.uniform(0.5, 1.5, [extents[a] for a in s]) for s in (left, middle, right)]
+    between = tuple(a for a in dict.fromkeys((*left, *middle)) if a in right or a in to)
+    names = {
+        a: 10 + k for k, a in enumerate(dict.fromkeys((*left, *middle)))
+    }  # the inner product has labels of its own
+
+    def f(x, y, z):
+        own = [tuple(names[a] for a in s) for s in (left, middle, between)]
+        return ops.contract(
+            ops.contract(x, y, left=own[0], right=own[1], to=own[2]), z, left=between, right=right, to=to
+        )
+
+    program = cr.program(f)(*xs)
+    optimised = optimise(program).check()
+    wanted = np.einsum(xs[0], left, xs[1], middle, xs[2], right, to)
+    np.testing.assert_allclose(optimised(*xs)[0], wanted, rtol=1e-13)
+    assert optimised.flops() <= program.flops()
 
 
 def test_rules_name_primitives_that_exist():

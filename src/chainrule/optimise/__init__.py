@@ -6,7 +6,8 @@ Every rewrite keeps derivatives too, so that an optimised program may be differe
 """
 
 from chainrule.optimise.dead import without_dead_code
-from chainrule.optimise.rules import RULES, Rule
+from chainrule.optimise.rule import Rule
+from chainrule.optimise.rules import RULES
 from chainrule.optimise.simplify import simplify
 
 __all__ = ["RULES", "Rule", "optimise", "simplify", "without_dead_code"]

@@ -6,44 +6,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from chainrule.ir.primitive import Params, Primitive, ops
+from chainrule.ir.primitive import Params, ops
 from chainrule.ir.program import Atom, Literal
 from chainrule.ir.types import ArrayType
+from chainrule.optimise.contractions import CONTRACTIONS
+from chainrule.optimise.rule import New, Rewrite, Rule, new
 
 if TYPE_CHECKING:
     from chainrule.optimise.simplify import Simplifier
 
 COMMUTATIVE = frozenset({"add", "multiply", "maximum", "minimum", "equal", "not_equal", "logical_and", "logical_or"})
-
-
-class New(NamedTuple):
-    """An expression that takes the place of another; arguments are atoms or expressions themselves."""
-
-    primitive: Primitive
-    args: tuple[Any, ...]
-    params: Params
-
-
-Rewrite = Callable[["Simplifier", tuple[Atom, ...], Params, ArrayType], "Atom | New | None"]
-
-
-class Rule(NamedTuple):
-    """law: what equals what; head: the primitive that it rewrites; exact: to the last bit."""
-
-    law: str
-    head: str
-    exact: bool
-    rewrite: Rewrite
-
-
-def new(name: str, *args: Any, **params: Any) -> New:
-    """The expression name[params] args."""
-    return New(ops[name], args, params)
 
 
 def uniform_value(a: Atom) -> Any:
@@ -126,6 +102,38 @@ def _product_of_constants(s: Simplifier, args: tuple[Atom, ...], params: Params,
             if isinstance(c, Literal) and not c.type.shape and c.type.dtype == out.dtype and _power_of_two(c.value):
                 return new("multiply", Literal(np.float64(a.value) * c.value), x)
     return None
+
+
+def _scaled_by_power_of_two(a: Atom, s: Simplifier) -> tuple[Literal, Atom] | None:
+    inner = s.definition(a, "multiply")
+    if inner is None:
+        return None
+    for c, x in (inner.args, inner.args[::-1]):
+        if (
+            isinstance(c, Literal)
+            and not c.type.shape
+            and c.type.dtype == a.type.dtype == np.float64
+            and _power_of_two(c.value)
+        ):
+            return c, x
+    return None
+
+
+def _strong_scaled(s: Simplifier, args: tuple[Atom, ...], params: Params, out: ArrayType) -> New | None:
+    for k, a in enumerate(args):
+        found = _scaled_by_power_of_two(a, s)
+        if found is not None:
+            c, x = found
+            return new("multiply", c, new("strong_multiply", *((args[0], x) if k else (x, args[1]))))
+    return None
+
+
+def _scaling_out(name: str) -> Rewrite:
+    def rewrite(s: Simplifier, args: tuple[Atom, ...], params: Params, out: ArrayType) -> New | None:
+        found = _scaled_by_power_of_two(args[0], s)
+        return None if found is None else new("multiply", found[0], New(ops[name], (found[1],), params))
+
+    return rewrite
 
 
 def _power_of_two(value: Any) -> bool:
@@ -266,6 +274,14 @@ def _slice_of(s: Simplifier, args: tuple[Atom, ...], params: Params, out: ArrayT
     return new("slice", inner.args[0], key=tuple(slice(b.start, b.stop, b.step) for b in both))
 
 
+def _adds_axes(s: Simplifier, args: tuple[Atom, ...], params: Params, out: ArrayType) -> New | None:
+    """x[:, None] moves nothing."""
+    key, n = params["key"], max(args[0].type.size, 1)
+    if not any(p is None for p in key) or any(not (p is None or p == slice(None)) for p in key):
+        return None
+    return new("reshape", args[0], shape=out.shape) if out.size == n else None
+
+
 def _whole_place(s: Simplifier, args: tuple[Atom, ...], params: Params, out: ArrayType) -> Atom | None:
     ranges = _plain_key(params["key"], out.shape)
     return args[0] if ranges is not None and _whole(args[0], out) and all(r.step == 1 for r in ranges) else None
@@ -302,6 +318,8 @@ _TABLE = [
     Rule("x * x = square(x)", "multiply", True, _equal_factors),
     Rule("c * full(d) = c * d", "multiply", True, _scalar_literal("multiply")),
     Rule("a * (2**n * x) = (a * 2**n) * x", "multiply", True, _product_of_constants),
+    Rule("(2**n * t) s d = t s (2**n * d) = 2**n * (t s d)", "strong_multiply", True, _strong_scaled),
+    Rule("reshape(2**n * x) = 2**n * reshape(x)", "reshape", True, _scaling_out("reshape")),
     Rule("-x * y = -(x * y)", "multiply", True, _negative_out("multiply")),
     Rule("x + 0 = x", "add", False, _plus_zero),
     Rule("x + x = 2 * x", "add", True, _doubled),
@@ -324,11 +342,14 @@ _TABLE = [
     Rule("transpose of transpose, and the identity", "transpose", True, _transposes),
     Rule("slice of all, of slice, and of place at the same key", "slice", True, _slice_of),
     Rule("place at all", "place", True, _whole_place),
+    Rule("slice[:, None] is a reshape", "slice", True, _adds_axes),
+    Rule("place at [:, None] is a reshape", "place", True, _adds_axes),
     Rule("sum over no axes", "reduce_sum", True, _no_axes),
     *(
         Rule(f"{name}(-x) = -{name}(x)", name, False, _negative_out(name))
         for name in ("place", "slice", "reshape", "transpose", "broadcast_to", "reduce_sum")
     ),
+    *CONTRACTIONS,
     *(Rule(f"{name} broadcasts", name, True, _broadcasts_itself(name)) for name in _BROADCASTING),
 ]
 

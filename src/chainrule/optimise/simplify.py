@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,7 +12,8 @@ import numpy as np
 from chainrule.ir.primitive import Params, Primitive
 from chainrule.ir.program import Atom, Equation, Literal, Origin, Program, Var
 from chainrule.ir.types import ArrayType
-from chainrule.optimise.rules import COMMUTATIVE, RULES, New, uniform_value
+from chainrule.optimise.rule import New
+from chainrule.optimise.rules import COMMUTATIVE, RULES, uniform_value
 
 # Larger constants are not computed ahead: they would be kept in memory for good.
 _FOLD_ELEMENTS = 4096
@@ -22,8 +24,10 @@ _STEPS = 16
 class Simplifier:
     """The program under construction: what each variable became, how each was made, and which expressions are known."""
 
-    def __init__(self) -> None:
+    def __init__(self, program: Program) -> None:
         self.equations: list[Equation] = []
+        self.uses = Counter(a for e in program.equations for a in e.args if isinstance(a, Var))
+        self.uses.update(a for a in (*program.outputs, *(a for a, _ in program.guards)) if isinstance(a, Var))
         self.made: dict[Var, Equation] = {}
         self.became: dict[Var, Atom] = {}
         self.known: dict[Any, tuple[Var, ...]] = {}
@@ -41,6 +45,10 @@ class Simplifier:
             return None
         equation = self.made.get(a)
         return equation if equation is not None and equation.primitive.name == name else None
+
+    def only_use(self, a: Atom, name: str) -> Equation | None:
+        """The equation that makes `a`, if it is of that primitive and one equation alone needs its result."""
+        return self.definition(a, name) if isinstance(a, Var) and self.uses[a] == 1 else None
 
     def take(self, equation: Equation) -> None:
         """Put an equation of the old program into the new one."""
@@ -111,6 +119,8 @@ class Simplifier:
         before = self.known.get(key)
         if before is not None:
             self.changed = True
+            for kept, dropped in zip(before, outs, strict=True):
+                self.uses[kept] += self.uses[dropped]
             return before
         self.known[key] = outs
         equation = Equation(primitive, args, params, outs, self.origin)
@@ -153,7 +163,7 @@ def key_of(value: Any) -> Any:
 
 def simplify(program: Program) -> tuple[Program, bool]:
     """The program after one pass of rules, constant folding and sharing, and whether anything changed."""
-    s = Simplifier()
+    s = Simplifier(program)
     for equation in program.equations:
         s.take(equation)
     outputs = tuple(s.atom(a) for a in program.outputs)
