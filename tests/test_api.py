@@ -335,6 +335,23 @@ def test_shapes_and_trees_are_checked(call, error):
         call()
 
 
+@pytest.mark.parametrize("transform", [cr.grad, cr.jacobian, cr.jacfwd, cr.jacrev, cr.hessian])
+def test_no_arguments_have_an_empty_derivative(transform):
+    x = np.ones(3)
+    assert transform(np.sum, argnums=())(x) == ()
+    assert transform(lambda tree, y: np.sum(y))({}, x) == {}
+    assert cr.jacobian(np.sum, argnums=(), sparse=True)(x).shape == (1, 0)
+
+
+@pytest.mark.parametrize("transform", [cr.grad, cr.jacobian, cr.hessian])
+def test_argument_numbers_may_be_numpys(transform):
+    product = lambda x, y: np.sum(x * x * y**3)
+    x = np.array([1.0, 2.0])
+    np.testing.assert_array_equal(transform(product, np.int64(1))(x, x), transform(product, 1)(x, x))
+    np.testing.assert_array_equal(transform(product, [np.int8(1)])(x, x)[0], transform(product, (1,))(x, x)[0])
+    np.testing.assert_array_equal(cr.vmap(np.sum, np.int64(1))(np.ones((2, 3))), [2.0, 2.0, 2.0])
+
+
 def test_branching_on_a_batch_is_refused():
     with pytest.raises(cr.TraceError, match=r"np\.where"):
         cr.vmap(lambda x: x if x > 0 else -x)(np.ones(3))

@@ -32,6 +32,17 @@ MISTAKES = {
     "an array in the place of a scalar": (lambda: cr.grad(np.sin)(x), "returns shape (3,)", "cr.jacobian"),
     "primals that are no tuple": (lambda: cr.jvp(np.sin, x, x), "as a tuple", "cr.jvp(f, (x,), (t,))"),
     "an object of a class that is no tree": (lambda: cr.grad(id)(Path()), "Path", "optree"),
+    "an integer somewhere in a tree": (
+        lambda: cr.grad(lambda scale, layers: scale)(1.0, {"w": x}) and cr.grad(len, argnums=1)(x, {"w": [x, 2]}),
+        "argument 1 at `['w'][1]`, has dtype int64",
+        "2.0",
+    ),
+    "an integer parameter of a function": (
+        lambda: cr.grad(lambda scale, layers: scale, (0, 1))(1.0, {"w": [x, 2]}),
+        "`layers['w'][1]`, has dtype int64",
+        "2.0",
+    ),
+    "True in the place of argnums": (lambda: cr.grad(np.sum, True), "not a bool", "cr.grad(f)(x)"),
     "integers": (lambda: cr.grad(lambda n: n * n)(2), "int64", "2.0"),
     "a function of math by name": (lambda: cr.grad(lambda x: sin(x))(1.0), "float()", "np.sin"),
     "float": (lambda: cr.grad(lambda x: float(x) ** 2)(1.0), "float()", "cr.value"),

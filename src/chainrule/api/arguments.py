@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,13 +23,15 @@ def check_function(name: str, f: Any, argnums: Any = 0) -> None:
             f"{name} takes a function, and was given a {type(f).__name__}",
             f"Write cr.{name}(f)(x), not cr.{name}(f(x)).",
         )
-    if not isinstance(argnums, int) and not (
-        isinstance(argnums, Sequence) and all(isinstance(n, int) for n in argnums)
-    ):
+    if not (_is_number(argnums) or (isinstance(argnums, Sequence) and all(map(_is_number, argnums)))):
         raise DifferentiationError(
             f"argnums of {name} is the number of an argument, or a tuple of numbers, not a {type(argnums).__name__}",
             f"Write cr.{name}(f)(x) for the derivative at x.",
         )
+
+
+def _is_number(n: Any) -> bool:
+    return isinstance(n, int | np.integer) and not isinstance(n, bool)
 
 
 class Selected:
@@ -38,13 +41,45 @@ class Selected:
 
     def __init__(self, f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], argnums: Argnums) -> None:
         self.f, self.args, self.kwargs = f, args, kwargs
-        self.single = isinstance(argnums, int)
-        self.numbers = [_checked_number(n, args) for n in ((argnums,) if isinstance(argnums, int) else argnums)]
+        self.single = not isinstance(argnums, Sequence) if type(argnums) is not int else True
+        numbers: Sequence[int] = (argnums,) if self.single else argnums  # type: ignore[assignment]
+        self.numbers = [_checked_number(n, args) for n in numbers]
         if len(set(self.numbers)) < len(self.numbers):
-            raise TreeError(f"argnums={tuple(argnums)} names an argument twice", "Give each once.")  # type: ignore[arg-type]
+            raise TreeError(f"argnums={tuple(numbers)} names an argument twice", "Give each once.")
         chosen = args[self.numbers[0]] if self.single else tuple(args[n] for n in self.numbers)
         leaves, self.rebuild = tree.flatten(chosen)
-        self.leaves = [_inexact(x) for x in leaves]
+        self.leaves = [x if _is_inexact(x) else self._checked_leaf(k, x) for k, x in enumerate(leaves)]
+
+    def _checked_leaf(self, k: int, x: Any) -> Array:
+        """A leaf to differentiate: an array or scalar of floating or complex dtype."""
+        x = as_leaf(x)
+        if not hasattr(x, "dtype"):
+            raise DifferentiationError(
+                f"an argument to differentiate, {self._name(k)}, is a {type(x).__name__}, which is no array, number, or tree of them",
+                'Pass arrays of floats; declare a dataclass by @optree.dataclasses.dataclass(namespace="chainrule").',
+            )
+        if x.dtype.kind in "iub":
+            raise IntegerInput(
+                f"an argument to differentiate, {self._name(k)}, has dtype {x.dtype}: integers and booleans have no derivative",
+                "Pass floats: 2.0 instead of 2, or x.astype(float).",
+            )
+        if x.dtype.kind not in "fc":
+            raise DifferentiationError(
+                f"an argument to differentiate, {self._name(k)}, has dtype {x.dtype}", "Pass arrays of floats."
+            )
+        return x
+
+    def _name(self, k: int) -> str:
+        """Leaf k as the user would write it: the parameter's name, or the argument's number, and where it is in its tree."""
+        places = [(n, path) for n in self.numbers for path in tree.paths(self.args[n])]
+        n, path = places[k]
+        try:
+            parameters = list(inspect.signature(self.f).parameters.values())[: n + 1]
+        except (TypeError, ValueError):  # of a compiled function
+            parameters = []
+        if len(parameters) == n + 1 and all(p.kind in _POSITIONAL for p in parameters):
+            return f"`{parameters[n].name}{path}`"
+        return f"argument {n}" + (f" at `{path}`" if path else "")
 
     def call(self, leaves: list[Any]) -> Any:
         """The user's function with leaves in the place of the selected arguments."""
@@ -66,22 +101,12 @@ def _checked_number(n: int, args: tuple[Any, ...]) -> int:
     return n % len(args)
 
 
-def _inexact(x: Any) -> Array:
-    """A leaf to differentiate: an array or scalar of floating or complex dtype."""
-    x = as_leaf(x)
-    if not hasattr(x, "dtype"):
-        raise DifferentiationError(
-            f"an argument to differentiate is a {type(x).__name__}, which is no array, number, or tree of them",
-            'Pass arrays of floats; declare a dataclass by @optree.dataclasses.dataclass(namespace="chainrule").',
-        )
-    if x.dtype.kind not in "fc":
-        if x.dtype.kind in "iub":
-            raise IntegerInput(
-                f"an argument to differentiate has dtype {x.dtype}: integers and booleans have no derivative",
-                "Pass floats: 2.0 instead of 2, or x.astype(float).",
-            )
-        raise DifferentiationError(f"an argument to differentiate has dtype {x.dtype}", "Pass arrays of floats.")
-    return x
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def _is_inexact(x: Any) -> bool:
+    """Whether a leaf can be differentiated as it is."""
+    return (type(x) is np.ndarray or is_tracer(x)) and x.dtype.kind in "fc"
 
 
 # Subclasses of ndarray by which NumPy computes something else.

@@ -29,7 +29,7 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         leaves, rebuild = tree.flatten(args)
         leaves = [as_leaf(x) for x in leaves]
-        axes = tree.spread_prefix(in_axes if isinstance(in_axes, int | None) else tuple(in_axes), args, "in_axes")
+        axes = tree.spread_prefix(tuple(in_axes) if isinstance(in_axes, list) else in_axes, args, "in_axes")
         size = _batch_size(leaves, axes)
         outputs = Outputs()
         outs = batch.vmap(outputs.of(lambda xs: f(*rebuild(xs), **kwargs)), leaves, axes, size)

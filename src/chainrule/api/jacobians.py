@@ -132,6 +132,8 @@ def _basis(x: Array) -> Array:
 
 def _columns(push: Callable[[list[Any]], Sequence[Array]], leaves: Sequence[Array]) -> list[list[Array]]:
     """Jacobian blocks, a row an output, from a pushforward: one batch of unit tangents a leaf."""
+    if not leaves:
+        return [[] for _ in push([])]
     columns = []
     for k, x in enumerate(leaves):
         unit = _basis(x)
@@ -222,6 +224,7 @@ def pattern(f: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any]:
            [0, 1, 1],
            [0, 1, 1]])
     """
+    check_function("pattern", f, argnums)
 
     @functools.wraps(f)
     def wrapped(*args: Any, **kwargs: Any) -> Any:

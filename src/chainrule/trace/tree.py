@@ -72,8 +72,8 @@ def flatten_like(cotangents: Any, args: Any, name: str) -> list[Any]:
 
 def spread_prefix(prefix: Any, full: Any, what: str) -> list[int | None]:
     """The entries of a tree prefix (axes, None where not batched), one a leaf of the full tree."""
-    if isinstance(prefix, int | None):
-        return [prefix] * len(flatten(full)[0])
+    if isinstance(prefix, int | np.integer | None):
+        return [prefix if prefix is None else int(prefix)] * len(flatten(full)[0])
     try:
         return list(_optree().broadcast_prefix(prefix, full, none_is_leaf=True, namespace=NAMESPACE))
     except ValueError as error:
