@@ -322,6 +322,70 @@ def test_rules_that_are_not_linear_are_refused_where_they_are_transposed():
         cr.jvp(pull, (1.0,), (1.0,))
 
 
+@pytest.mark.parametrize(
+    "declared",
+    [
+        cr.custom_jvp(lambda x, *, y: x * y(), lambda p, t, *, y: (p[0] * y(), 100.0 * t[0] * y())),
+        cr.custom_vjp(lambda x, *, y: x * y(), lambda x, *, y: (x * y(), None), lambda _, ct: (100.0 * ct,)),
+    ],
+    ids=["jvp", "vjp"],
+)
+def test_traced_values_that_a_rule_is_not_given_are_refused(declared):
+    for x in (1.0, np.ones(3)):
+        with pytest.raises(cr.TraceError, match=r"not among its arguments \(at .*test_boundaries"):
+            cr.grad(lambda t: np.sum(declared(x, y=lambda: t)))(2.0)
+        with pytest.raises(cr.TraceError, match="not among its arguments"):
+            cr.grad(lambda t: np.sum(declared(x * t, y=lambda: t)))(2.0)
+    by_keyword = cr.custom_jvp(lambda x, *, y=1.0: x * y, lambda p, t, *, y=1.0: (p[0] * y, t[0] * y))
+    assert cr.grad(lambda t: by_keyword(t, y=3.0))(2.0) == 3.0
+    with pytest.raises(cr.TraceError, match="by keyword"):
+        cr.grad(lambda t: by_keyword(t, y=t))(2.0)
+    with pytest.raises(cr.TraceError, match="by keyword"):
+        cr.grad(lambda t: by_keyword(1.0, y={"scale": [t]}))(2.0)
+
+
+SQUARE = lambda x: x * x
+NOT_LINEAR = {
+    "quadratic": lambda t: t * t,
+    "of size": lambda t: np.sqrt(np.sum(t * t)) * np.ones(np.shape(t)),
+    "clipped": lambda t: np.clip(t, -1.0, 1.0),
+    "affine in one element": lambda t: t + 1.0,
+}
+
+
+@pytest.mark.parametrize("rule", NOT_LINEAR.values(), ids=NOT_LINEAR)
+@pytest.mark.parametrize("x", [1.5, np.array([1.5, -2.0, 0.5])], ids=["scalar", "array"])
+def test_rules_that_vanish_at_zero_and_are_not_linear_are_refused_too(rule, x):
+    push = cr.custom_jvp(SQUARE, lambda primals, tangents: (SQUARE(*primals), 2 * primals[0] * rule(tangents[0])))
+    pull = cr.custom_vjp(SQUARE, lambda x: (x * x, x), lambda x, ct: (2 * x * rule(ct),))
+    with pytest.raises(cr.DifferentiationError, match="not linear"):
+        cr.grad(lambda x: np.sum(push(x)))(x)
+    with pytest.raises(cr.DifferentiationError, match="not linear"):
+        cr.jvp(pull, (x,), (x,))
+    with pytest.raises(cr.DifferentiationError, match="not linear"):
+        cr.vmap(cr.grad(lambda x: np.sum(push(x))))(np.stack([x, x]))
+
+
+def test_a_pullback_may_clip_what_it_is_given():
+    clipped = cr.custom_vjp(lambda x: x, lambda x: (x, None), lambda _, ct: (np.clip(ct, -1.0, 1.0),))
+    np.testing.assert_array_equal(cr.grad(lambda x: np.sum(5 * clipped(x) ** 2))(np.array([1.0, 0.01])), [1.0, 0.1])
+
+
+def test_linear_rules_are_transposed_whatever_they_multiply_by():
+    def rule(primals, tangents):
+        (x, w), (t, u) = primals, tangents
+        return np.real(w * np.conj(w)) * x, np.real(w * np.conj(w)) * t + 2 * x * np.real(np.conj(w) * u)
+
+    energy = cr.custom_jvp(lambda x, w: np.real(w * np.conj(w)) * x, rule)
+    x, w = np.array([1.0, np.inf, 1e200]), np.array([1.0 + 2.0j, 0.5j, 0.0])
+    plain = lambda x, w: np.sum(np.real(w * np.conj(w)) * x)
+    for k in range(2):
+        np.testing.assert_array_equal(cr.grad(lambda x, w: np.sum(energy(x, w)), k)(x, w), cr.grad(plain, k)(x, w))
+    twice = lambda x, y: np.sum(energy(x * y[0], w + 0 * y))
+    batched = cr.vmap(cr.vmap(cr.grad(twice), (0, None)), (None, 0))(np.ones((2, 3)), np.ones((4, 3)))
+    assert batched.shape == (4, 2, 3)
+
+
 @pytest.mark.parametrize("out", [{1, 2}, "text", np.array([1.0, None], object)])
 def test_outputs_that_are_no_numbers_are_refused(out):
     with pytest.raises(cr.DifferentiationError, match="not an array of numbers"):

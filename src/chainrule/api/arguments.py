@@ -55,7 +55,8 @@ class Selected:
         x = as_leaf(x)
         if not hasattr(x, "dtype"):
             raise DifferentiationError(
-                f"an argument to differentiate, {self._name(k)}, is a {type(x).__name__}, which is no array, number, or tree of them",
+                f"an argument to differentiate, {self._name(k)}, is a {type(x).__name__}, "
+                "which is no array, number, or tree of them",
                 'Pass arrays of floats; declare a dataclass by @optree.dataclasses.dataclass(namespace="chainrule").',
             )
         if x.dtype.kind in "iub":

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.api.arguments import Outputs, pair
-from chainrule.errors import DifferentiationError
+from chainrule.errors import DifferentiationError, TraceError
 from chainrule.ir.primitive import is_tracer, ops
 from chainrule.ir.types import Array
 from chainrule.trace import tree
@@ -26,10 +26,28 @@ class _CustomFunction:
     def _rule(self, rebuild: Callable[[list[Any]], Any], kwargs: dict[str, Any], outputs: Outputs) -> Any:
         raise NotImplementedError
 
+    @property
+    def _name(self) -> str:
+        return getattr(self.f, "__name__", type(self.f).__name__)
+
+    def _untraced(self, out: Any) -> Any:
+        """What f gave for plain arguments: where that is traced, it would be differentiated without the rule."""
+        if any(map(is_tracer, tree.flatten(out)[0])):
+            raise TraceError(
+                f"a function with a derivative of its own ({self._name}) uses a traced value that is not among its arguments",
+                "Pass the value as an argument.",
+            )
+        return out
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         leaves, rebuild = tree.flatten(args)
-        if not any(is_tracer(x) for x in leaves):
-            return self.f(*args, **kwargs)
+        if kwargs and any(map(is_tracer, tree.flatten(kwargs)[0])):
+            raise TraceError(
+                f"`{self._name}` has a derivative of its own, and was given a traced value by keyword",
+                "Pass by position what is differentiated: keyword arguments are constants.",
+            )
+        if not any(map(is_tracer, leaves)):
+            return self._untraced(self.f(*args, **kwargs))
         outputs = Outputs()
         outs = ops.custom_call(*leaves, rule=self._rule(rebuild, kwargs, outputs))
         return outputs.rebuild(list(outs))
@@ -63,21 +81,21 @@ class custom_jvp(_CustomFunction):  # noqa: N801 - a decorator
 
     def _rule(self, rebuild: Callable[[list[Any]], Any], kwargs: dict[str, Any], outputs: Outputs) -> custom.PushRule:
         if self.jvp is None:
-            raise DifferentiationError(f"`{self.f.__name__}` has no pushforward yet", "Declare it with @f.defjvp.")
+            raise DifferentiationError(f"`{self._name}` has no pushforward yet", "Declare it with @f.defjvp.")
         jvp = self.jvp
 
         def push(args: Sequence[Array], ts: Sequence[Array]) -> list[Array]:
             out, dots = pair(
                 jvp(rebuild(list(args)), rebuild(list(ts)), **kwargs),
-                f"the tangent rule of `{self.f.__name__}` returns a pair (output, its tangent)",
+                f"the tangent rule of `{self._name}` returns a pair (output, its tangent)",
                 "Return both, in this order.",
             )
             like, _ = tree.flatten(out)
             found = [t if hasattr(t, "dtype") else np.asarray(t)[()] for t in tree.flatten(dots)[0]]
-            custom.agree(self.f.__name__, "tangent", found, like)
+            custom.agree(self._name, "tangent", found, like)
             return found
 
-        return custom.PushRule(self.f.__name__, outputs.of(lambda xs: self.f(*rebuild(list(xs)), **kwargs)), push)
+        return custom.PushRule(self._name, outputs.of(lambda xs: self.f(*rebuild(list(xs)), **kwargs)), push)
 
 
 class custom_vjp(_CustomFunction):  # noqa: N801 - a decorator
@@ -111,10 +129,10 @@ class custom_vjp(_CustomFunction):  # noqa: N801 - a decorator
         self.backwards = backwards
 
     def _rule(self, rebuild: Callable[[list[Any]], Any], kwargs: dict[str, Any], outputs: Outputs) -> custom.PullRule:
-        name = self.f.__name__
+        name = self._name
         if self.forwards is None or self.backwards is None:
             raise DifferentiationError(
-                f"`{self.f.__name__}` has no pullback yet", "Declare it with f.defvjp(forwards, backwards)."
+                f"`{self._name}` has no pullback yet", "Declare it with f.defvjp(forwards, backwards)."
             )
         first, second = self.forwards, self.backwards
 

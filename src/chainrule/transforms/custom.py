@@ -49,15 +49,36 @@ def agree(name: str, what: str, found: Sequence[Array], like: Sequence[Array]) -
             )
 
 
-def _transpose(name: str, what: str, rule: Flat, zeros: list[Array]) -> Callable[[Sequence[Array | None]], list[Array]]:
-    """The transpose of a rule that is linear in its tangents or cotangents, as it must be: of zeros it makes zeros."""
-    values, back = vjp(rule, zeros)
-    if any(np.any((found != 0) & np.isfinite(found)) for found in map(concrete, values)):
+def _transposed(name: str, what: str, rule: Flat, like: Sequence[Array], cts: Sequence[Array]) -> list[Array]:
+    """The transpose of a rule that is linear in its tangents or cotangents, applied to cts.
+
+    The rule is traced at some t, and run again at -t/64: a linear map multiplies all that it returns by the same, without rounding.
+    """
+    ts = [_probe(x) for x in like]
+    values, back = vjp(rule, ts)
+    smaller = rule([t / -64 for t in ts])
+    if not all(map(_agree, values, smaller)):
         raise DifferentiationError(
-            f"the {what} rule of `{name}` is not linear: of zero {what}s it makes something else than zero",
-            f"Return {what}s that are multiples of those given.",
+            f"the {what} rule of `{name}` is not linear in its {what}s, so that the other mode cannot be derived from it",
+            f"Return {what}s that are sums of multiples of those given.",
         )
-    return back
+    return back(cts)
+
+
+def _probe(x: Array) -> Array:
+    """A tangent of x that is neither zero nor small nor regular."""
+    t = tangent_zeros(x)
+    angles = np.arange(1.0, t.size + 1).reshape(t.shape)
+    return (64 * (np.cos(angles) + (1j * np.sin(3 * angles) if t.dtype.kind == "c" else 0))).astype(t.dtype)[()]
+
+
+def _agree(large: Array, small: Array) -> bool:
+    """Whether -64 times what came of -t/64 is what came of t, as far as a rule that rounds by t's size can tell."""
+    large, small = concrete(large), concrete(small)
+    with np.errstate(all="ignore"):
+        difference = np.abs(large + 64 * small)
+        known = np.isfinite(difference)
+        return not np.any(known & (difference > 0.01 * np.max(np.abs(large), initial=0, where=known)))
 
 
 class _Rule(CustomRule):
@@ -86,8 +107,7 @@ class PushRule(_Rule):
         return tuple(self.rule(args, _filled(tangents, args)))
 
     def pull(self, args: Sequence[Array], outs: Sequence[Array], cts: Sequence[Array | None]) -> Sequence[Array | None]:
-        back = _transpose(self.name, "tangent", lambda ts: self.rule(args, ts), [tangent_zeros(x) for x in args])
-        return back(_filled(cts, outs))
+        return _transposed(self.name, "tangent", lambda ts: self.rule(args, ts), args, _filled(cts, outs))
 
     def batched(self, size: int, flags: Sequence[bool]) -> PushRule:
         axes = [0 if f else None for f in flags]
@@ -132,8 +152,7 @@ class PullRule(_Rule):
             found = self.backwards(residuals, cts)
             return [tangent_zeros(x) if f is None else f for f, x in zip(found, args, strict=True)]
 
-        forth = _transpose(self.name, "cotangent", back, [tangent_zeros(o) for o in outs])
-        return tuple(forth(_filled(tangents, args)))
+        return tuple(_transposed(self.name, "cotangent", back, outs, _filled(tangents, args)))
 
     def batched(self, size: int, flags: Sequence[bool]) -> _Rule:
         axes = [0 if f else None for f in flags]
