@@ -447,6 +447,91 @@ def test_large_plain_arrays_are_watched_until_the_pullback():
             use(1.0)
 
 
+VIEWS = {
+    "contiguous": lambda a: a,
+    "by columns": lambda a: a.T,
+    "reversed": lambda a: a[::-1, ::-1],
+    "every second": lambda a: a[:, ::2],
+    "single precision": lambda a: a.astype(np.float32),
+    "bytes": lambda a: a.astype(np.int8),
+    "complex": lambda a: a.astype(complex)[:, 1:],
+    "three axes": lambda a: a.reshape(10, 30, 100).transpose(2, 0, 1),
+}
+
+
+@pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
+def test_the_change_of_a_single_element_of_a_large_array_is_refused(view):
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        data = view(rng.normal(size=(100, 300)))
+        place = tuple(rng.integers(1, data.shape))
+
+        def changes(x):
+            y = np.sum(np.real(x * data))
+            data[place] += 1
+            return y
+
+        def swaps(x):
+            y = np.sum(np.real(x * data))
+            data[place[0]], data[0] = data[0].copy(), data[place[0]].copy()
+            return y
+
+        def changes_and_restores(x):
+            before = data[place]
+            y = np.sum(np.real(x * data))
+            data[place] += 1
+            y = y + np.sum(np.real(x * data))
+            data[place] = before
+            return y
+
+        for f in (changes, swaps, changes_and_restores):
+            with pytest.raises(cr.TraceError, match="was written into"):
+                cr.grad(f)(2.0)
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        lambda a: np.broadcast_to(a, (3, *a.shape)),
+        lambda a: np.lib.stride_tricks.sliding_window_view(a, 50),
+        lambda a: np.broadcast_to(a[:2], (5000, 2)),
+    ],
+)
+@pytest.mark.parametrize("transform", [cr.grad, cr.jacobian, cr.jacrev, cr.program])
+def test_read_only_views_of_arrays_that_change_are_refused(shown, transform):
+    data = np.ones(3000)
+
+    def f(x):
+        y = np.sum(x * shown(data))
+        data[1] = 5.0
+        return y
+
+    with pytest.raises(cr.TraceError, match="was written into"):
+        transform(f)(2.0)
+
+
+def test_small_read_only_views_are_what_they_were_when_they_were_used():
+    data = np.ones(3)
+
+    def f(x):
+        y = np.sum(x * np.broadcast_to(data, (2, 3)))
+        data[:] = 5.0
+        return y
+
+    assert cr.grad(f)(2.0) == 6.0
+
+
+def test_variables_watch_large_plain_arrays():
+    data = np.ones(4000)
+    w = cr.variable(2.0)
+    y = np.sum(w * data)
+    data[7] = 3.0
+    with pytest.raises(cr.TraceError, match="was written into"):
+        y.backward()
+    np.sum(w * data).backward()  # other expressions see what is there now
+    assert w.grad == 4002.0
+
+
 def test_variables_keep_no_plain_arrays_alive():
     buffer = np.ones(3)
     w = cr.variable(X)

@@ -1,11 +1,12 @@
 """Plain arrays among the operands of recorded operations: a sweep reads them again, and user code may have written into them.
 
-Small ones are copied. A copy of a large one would cost as much as the operation: of it a sample is kept, which is compared when
-the array is used again and before the recording is. What has changed in between raises.
+Small ones are copied. Of large ones a fingerprint is kept, which costs one reading; it is taken again when the array is used again
+and before the recording is, and what has changed in between raises.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,10 @@ Array = np.ndarray[Any, Any]
 
 # Arrays of no more bytes are copied.
 _SMALL = 1 << 14
-# Elements along each axis of which a sample is made, by the number of axes.
-_PER_AXIS = {1: 512, 2: 24, 3: 8}
+# A fingerprint has a number for each row of so many words.
+_ROW = 1024
+# Odd, so that the change of a single word always changes the sum, modulo 2^64, of the words of a row times these weights.
+_WEIGHTS = np.random.default_rng(0).integers(0, 2**64, _ROW, dtype=np.uint64) | np.uint64(1)
 
 
 class Operands:
@@ -30,21 +33,21 @@ class Operands:
 
     def held(self, x: Array) -> Array:
         """The array as it is now: a copy, or the array itself, to be watched."""
-        if not x.flags.writeable:
+        if not x.flags.writeable and _is_constant(x):
             return x
         if x.nbytes <= _SMALL:
             return x.copy(order="K")
-        seen = self._large.setdefault(id(x), (x, b""))
-        if seen[1]:
-            _compare(*seen)
+        seen = self._large.get(id(x))
+        if seen is None:
+            self._large[id(x)] = (x, fingerprint(x))
         else:
-            self._large[id(x)] = (x, _sample(x))
+            compare(*seen)
         return x
 
     def check(self) -> None:
         """Raise where a watched array has changed."""
         for x, before in self._large.values():
-            _compare(x, before)
+            compare(x, before)
 
 
 class Constants(Operands):
@@ -67,7 +70,7 @@ class Constants(Operands):
 
 
 class Unwatched(Operands):
-    """The plain arrays of a recording without an end, which keeps none of them."""
+    """The plain arrays of a recording without an end, which keeps none of them; each operation watches its own."""
 
     __slots__ = ()
 
@@ -76,14 +79,58 @@ class Unwatched(Operands):
         return x.copy(order="K") if x.nbytes <= _SMALL else x
 
 
-def _sample(x: Array) -> bytes:
-    n = _PER_AXIS.get(x.ndim, 4)
-    steps = (max(extent // n, 1) for extent in x.shape)
-    return x[tuple(slice(None, None, step) for step in steps)].tobytes()
+class Watching(list[Any]):
+    """The values of an operation, with the fingerprints of those that are large plain arrays."""
+
+    __slots__ = ("fingerprints",)
+
+    def __init__(self, values: Sequence[Any], plain: Sequence[int]) -> None:
+        super().__init__(values)
+        self.fingerprints = [(values[k], fingerprint(values[k])) for k in plain]
+
+    def check(self) -> None:
+        """Raise where one of the arrays has changed."""
+        for x, before in self.fingerprints:
+            compare(x, before)
 
 
-def _compare(x: Array, before: bytes) -> None:
-    if _sample(x) != before:
+def is_large(x: Any) -> bool:
+    """Whether a value is an array that is not copied."""
+    return type(x) is np.ndarray and x.nbytes > _SMALL
+
+
+def _is_constant(x: Array) -> bool:
+    """Whether nobody can write into the memory of a read-only array, by its base either."""
+    base = x.base
+    if isinstance(base, np.ndarray):
+        return not base.flags.writeable and base.base is None
+    return base is None or isinstance(base, bytes)
+
+
+def fingerprint(x: Array) -> bytes:
+    """What is as good as certain to differ when an element of the array does."""
+    if x.dtype.hasobject:
+        return x.tobytes()
+    if isinstance(x.base, np.ndarray) and x.base.nbytes < x.nbytes:
+        x = x.base  # which x repeats
+    if x.flags.forc:
+        return _of_memory(x.ravel(order="K"))
+    # What does not lie together is copied, a little at a time.
+    parts = np.nditer(x, ["external_loop", "buffered"], order="K", buffersize=1 << 15)
+    return b"".join(_of_memory(part.ravel()) for part in parts)
+
+
+def _of_memory(x: Array) -> bytes:
+    memory = x.view(np.uint8)
+    rows = memory.size // (8 * _ROW)
+    words = memory[: rows * 8 * _ROW].view(np.uint64).reshape(rows, _ROW)
+    sums: Array = np.einsum("ij,j->i", words, _WEIGHTS)
+    return sums.tobytes() + memory[rows * 8 * _ROW :].tobytes()
+
+
+def compare(x: Array, before: bytes) -> None:
+    """Raise where an array has not the fingerprint that it had before."""
+    if fingerprint(x) != before:
         raise TraceError(
             f"a plain array of shape {x.shape} was written into after it had been used with traced values; it is too large to be "
             "copied at each use",

@@ -93,6 +93,7 @@ def linearise(f: Flat, leaves: Sequence[Array]) -> Linearised:
 def of_recording(recording: reverse.Recording) -> Linearised:
     """The graph of a recorded function."""
     tape, inputs, values, nodes = recording
+    tape.operands.check()
     live = _live(tape.nodes, [n for n in nodes if n is not None])
     number: dict[Node, int] = {}
     graph = Linearised([], [], values, [], [])

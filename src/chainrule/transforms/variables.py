@@ -15,7 +15,7 @@ import numpy as np
 from chainrule.errors import DifferentiationError, ShapeError, TraceError
 from chainrule.ir.types import Array, ArrayType
 from chainrule.trace.intercept import load_surface
-from chainrule.trace.operands import Unwatched
+from chainrule.trace.operands import Unwatched, Watching, is_large
 from chainrule.trace.tape import Node, Tape
 from chainrule.trace.tracer import Tracer
 from chainrule.transforms.reverse import gradients
@@ -55,6 +55,9 @@ class Expression(Tracer):
         ancestors = _ancestors(self.data)
         leaves = [n for n in ancestors if n.primitive is None and not n.parents]
         nodes = [n for n in ancestors if n.parents]
+        for node in nodes:
+            if type(node.values) is Watching:
+                node.values.check()
         found = gradients(nodes, leaves, [(self.data, np.asarray(ct, self.dtype)[()])])
         for leaf, g in zip(leaves, found, strict=True):
             owner: Variable | None = leaf.params["variable"]()
@@ -78,8 +81,11 @@ class Variable(Expression):
         )
 
 
-def _forget(node: Node) -> None:
-    """A graph's nodes are held by those that come after them."""
+def _watch(node: Node) -> None:
+    """A graph's nodes are held by those that come after them; each watches the large plain arrays that it will need."""
+    plain = [k for k, p in enumerate(node.parents) if p is None and is_large(node.values[k])]
+    if plain:
+        node.values = Watching(node.values, plain)
 
 
 class _Graph(Tape):
@@ -91,7 +97,7 @@ class _Graph(Tape):
     def __init__(self) -> None:
         super().__init__()
         self.level = 0
-        self.note = _forget
+        self.note = _watch
         self.operands = Unwatched()
 
 
