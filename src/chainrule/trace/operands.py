@@ -116,7 +116,7 @@ def fingerprint(x: Array) -> bytes:
     if x.flags.forc:
         return _of_memory(x.ravel(order="K"))
     # What does not lie together is copied, a little at a time.
-    parts = np.nditer(x, ["external_loop", "buffered"], order="K", buffersize=1 << 15)
+    parts: Any = np.nditer(x, ["external_loop", "buffered"], order="K", buffersize=1 << 15)
     return b"".join(_of_memory(part.ravel()) for part in parts)
 
 
