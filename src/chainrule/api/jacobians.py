@@ -120,7 +120,9 @@ def _ordered(
     from chainrule.transforms.linearised import of_recording  # loads at first use
 
     graph = of_recording(recording)
-    # Operations that carry programs or rules are swept jointly.
+    if graph.carries:
+        graph = linearise(flat, leaves)  # this looks into staged functions
+    # Operations that carry rules of their own are swept jointly.
     return _auto_blocks(flat, leaves) if graph.carries else way.blocks(graph)
 
 

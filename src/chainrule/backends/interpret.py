@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.backends.executable import Executable
-from chainrule.ir.program import Equation, Literal, Program, Var, last_uses
+from chainrule.ir.program import Equation, Literal, Program, Var, last_uses, located
 
 
 class Interpreted(Executable):
@@ -38,8 +38,7 @@ def run_equation(equation: Equation, env: dict[Var, Any]) -> None:
     try:
         out = equation.primitive.value(*args, **equation.params)
     except IndexError as error:
-        place = f" (at {equation.origin.file}:{equation.origin.line})" if equation.origin else ""
-        raise IndexError(f"{error}{place}") from error
+        raise located(error, equation) from error
     env.update(zip(equation.outs, (out,) if equation.primitive.outputs == 1 else out, strict=True))
 
 

@@ -1,7 +1,7 @@
-"""custom_call[rule](*xs): a function with a derivative of the user's own.
+"""custom_call[rule](*xs): a function with a derivative of its own.
 
-The rule states its pushforward, its pullback and how it is batched; `transforms.custom` makes such rules from what the user
-gives, one of the two derivatives being derived from the other by transposition.
+The rule states its pushforward, its pullback and how it is batched. `transforms.custom` makes such rules from what the user
+gives, one of the two derivatives being derived from the other by transposition; staged functions bring compiled ones.
 """
 
 from __future__ import annotations
@@ -23,16 +23,20 @@ class CustomRule(ABC):
         """The function."""
 
     @abstractmethod
-    def push(self, args: Sequence[Array], tangents: Sequence[Array | None]) -> tuple[Array | None, ...]:
+    def push(
+        self, args: Sequence[Array], outs: Sequence[Array], tangents: Sequence[Array | None]
+    ) -> Sequence[Array | None]:
         """Tangents of the outputs."""
 
     @abstractmethod
-    def pull(self, args: Sequence[Array], outs: Sequence[Array], cts: Sequence[Array | None]) -> Sequence[Array | None]:
-        """Cotangents of the arguments."""
+    def pull(
+        self, args: Sequence[Array], outs: Sequence[Array], cts: Sequence[Array | None], wanted: Sequence[bool]
+    ) -> Sequence[Array | None]:
+        """Cotangents of the arguments; those that are not wanted may be left out as None."""
 
     @abstractmethod
-    def batched(self, size: int, flags: Sequence[bool]) -> CustomRule:
-        """The same over a leading axis of the flagged arguments."""
+    def batch(self, size: int, args: Sequence[Array], flags: Sequence[bool]) -> Sequence[Array]:
+        """The function over a leading axis of the flagged arguments; every output has that axis."""
 
     @abstractmethod
     def types(self, types: Sequence[ArrayType]) -> tuple[ArrayType, ...]:
@@ -60,7 +64,7 @@ class _CustomCall(Carrier):
         return rule.types(types)
 
     def batch(self, size: int, args: Sequence[Array], batched: Sequence[bool], params: Params) -> Any:
-        return self(*args, rule=params["rule"].batched(size, batched))
+        return params["rule"].batch(size, args, batched)
 
     def flops(self, args: Sequence[ArrayType], outs: Sequence[ArrayType], params: Params) -> int:
         return sum(t.size for t in outs)
@@ -69,12 +73,12 @@ class _CustomCall(Carrier):
         yield from ()
 
     def pushforward(self, args: Sequence[Array], out: Any, params: Params, tangents: Sequence[Array | None]) -> Any:
-        return params["rule"].push(args, tangents)
+        return params["rule"].push(args, out, tangents)
 
     def pullback(
         self, args: Sequence[Array], out: Any, params: Params, ct: Any, wanted: Sequence[bool]
     ) -> list[Array | None]:
-        cts = params["rule"].pull(args, out, ct)
+        cts = params["rule"].pull(args, out, ct, wanted)
         return [c if want else None for c, want in zip(cts, wanted, strict=True)]
 
 

@@ -20,7 +20,8 @@ from chainrule.backends import fast_entry
 from chainrule.ir.primitive import is_tracer
 from chainrule.staging.paths import Backend, Path, Paths
 from chainrule.staging.signature import Layout, layout, leaf, signature
-from chainrule.trace import tree
+from chainrule.trace import inlining, tree
+from chainrule.trace.record import is_recorded
 
 
 class Jitted:
@@ -40,14 +41,25 @@ class Jitted:
     def _call(self, *args: Any, **kwargs: Any) -> Any:
         call = layout(args, kwargs, self.static_argnums)
         if any(is_tracer(x) for x in call.leaves):
-            return self.function(*args, **kwargs)
+            return self._call_traced(call)
         leaves = [leaf(x) for x in call.leaves]
         paths = self._paths(call, leaves)
-        known = len(paths.paths)
         result = paths.run(lambda xs: call.call(self.function, xs), leaves)
-        if known == 0 and len(paths.paths) == 1:
+        if not paths.has_entry and paths.paths:
+            paths.has_entry = True
             self._install(paths, args, kwargs)
         return result
+
+    def _call_traced(self, call: Layout) -> Any:
+        """As one operation of the traces; part of the program that is being recorded, where one is."""
+
+        def f(xs: list[Any]) -> Any:
+            return call.call(self.function, xs)
+
+        if inlining.mode.on or any(is_recorded(x) for x in call.leaves):
+            return f(call.leaves)
+        leaves = [x if is_tracer(x) else leaf(x) for x in call.leaves]
+        return self._paths(call, leaves).run_traced(f, leaves)
 
     def _paths(self, call: Layout, leaves: list[Any]) -> Paths:
         """The paths of the call's signature."""
@@ -67,6 +79,7 @@ class Jitted:
         path = paths.paths[0]
         if (
             kwargs
+            or len(paths.paths) > 1
             or path.expected
             or any(tree.flatten(a)[0] != [a] for a in args if not hasattr(a, "dtype"))
             or self.static_argnums
@@ -128,6 +141,7 @@ def jit(
     jit composes with every transformation: jit(grad(f)), jit(jacobian(f)), grad(jit(f)), vmap(jit(f)), jit(jit(f)). It may be
     called from several threads. `backend="numpy"` runs the same programs by NumPy.
 
+    >>> import numpy as np
     >>> fast = jit(lambda x: np.sum(np.sin(x) ** 2))
     >>> fast(np.array([0.0, np.pi / 2]))
     np.float64(1.0)
@@ -141,6 +155,7 @@ def jit(
 def describe(jitted: Jitted, *args: Any, **kwargs: Any) -> str:
     """The stages of a jitted function for these arguments, as text: each path's program, then its kernels and what NumPy runs.
 
+    >>> import numpy as np
     >>> print(describe(jit(lambda x: x + 1.0, backend="numpy"), np.ones(3)))  # doctest: +ELLIPSIS
     program <lambda>(a: f64[3]) -> f64[3]
       b: f64[3] = add a 1.0 ...

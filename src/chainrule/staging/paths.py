@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+import time
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Literal
 
 import numpy as np
 
-from chainrule.backends import Executable, compile_program
+from chainrule.backends import Executable
+from chainrule.errors import user_frame
 from chainrule.ir import program as ir
 from chainrule.ir.primitive import is_tracer
 from chainrule.ir.program import Program
 from chainrule.optimise import optimise
+from chainrule.staging.carrier import Astray, Staged, instance, is_batched, same, without_idle
 from chainrule.staging.signature import as_array
 from chainrule.trace import tree
 from chainrule.trace.record import record_program
@@ -27,33 +31,46 @@ Backend = Literal["llvm", "numpy"]
 PATHS = 16
 """How many paths of one signature are kept; beyond them the function runs eagerly."""
 
-# What a path may raise when it is run with values that would have taken another.
-_STRAY = (ArithmeticError, LookupError, ValueError, TypeError)
-
 
 class Path:
-    """One compiled path: its program ends with the values that were branched on, after the function's own outputs."""
+    """What f does for one outcome of its branches: a staged program, and how its outputs form the result."""
 
-    __slots__ = ("executable", "expected", "outputs", "program", "rebuild")
+    __slots__ = ("rebuild", "seconds", "staged")
 
-    def __init__(self, program: Program, rebuild: Callable[[list[Any]], Any], backend: Backend) -> None:
-        self.expected = [value for _, value in program.guards]
-        self.outputs = len(program.outputs)
+    def __init__(self, program: Program, rebuild: Callable[[list[Any]], Any], backend: Backend, seconds: float) -> None:
         self.rebuild = rebuild
-        whole = _with_own_constants(program)
-        self.program = optimise(whole)
-        self.executable: Executable = compile_program(self.program, backend)
+        self.seconds = seconds  # that recording took
+        guards = [value for _, value in program.guards]
+        self.staged = Staged(optimise(_with_own_constants(program)), backend, guards)
 
-    def run(self, leaves: Sequence[Any]) -> tuple[bool, list[Any]]:
-        """Whether the values take this path, and the outputs if so."""
-        if not self.expected:
-            return True, self.executable(leaves)
-        try:
-            found = self.executable(leaves)
-        except _STRAY:
-            return False, []
-        agrees = all(_same(a, b) for a, b in zip(found[self.outputs :], self.expected, strict=True))
-        return agrees, found[: self.outputs]
+    @property
+    def program(self) -> Program:
+        """The program; after the function's own outputs come the values that were branched on."""
+        return self.staged.program
+
+    @property
+    def executable(self) -> Executable:
+        """The compiled program."""
+        return self.staged.executable
+
+    @property
+    def expected(self) -> Sequence[Any]:
+        """The values of the guards."""
+        return self.staged.expected
+
+    def is_twin_of(self, other: Path) -> bool:
+        """Whether the other has the same guards, and so is the same path."""
+        return len(self.expected) == len(other.expected) and all(map(same, self.expected, other.expected))
+
+    def call(self, leaves: Sequence[Any]) -> Any:
+        """The result on arrays; raises Astray where their branches come out otherwise."""
+        return self.rebuild(self.staged.run(leaves))
+
+    def call_traced(self, leaves: Sequence[Any]) -> Any:
+        """The result on values of which some are traced."""
+        outs = self.staged.call(leaves)
+        found = [without_idle(o, d, leaves) for o, d in zip(outs, self.staged.dependence, strict=False)]
+        return self.rebuild(found)
 
 
 def _with_own_constants(program: Program) -> Program:
@@ -75,52 +92,92 @@ def _with_own_constants(program: Program) -> Program:
     return Program(program.name, program.inputs, equations, own(outputs))
 
 
-def _same(a: Any, b: Any) -> bool:
-    return bool(np.array_equal(a, b, equal_nan=np.asarray(a).dtype.kind in "fc"))
-
-
 class Paths:
     """The paths of one signature."""
 
     def __init__(self, name: str, backend: Backend) -> None:
         self.name = name
         self.backend = backend
-        self.paths: list[Path] = []
+        self.paths: tuple[Path, ...] = ()
         self.is_eager = False
+        self.has_entry = False  # whether a native entry has been made, or found to be impossible
         self.lock = threading.RLock()
 
     def run(self, f: Callable[[list[Any]], Any], leaves: list[Any]) -> Any:
         """f(leaves), by the path that agrees; recorded now if there is none."""
-        if not self.is_eager:
-            for path in self.paths:
-                agrees, outs = path.run(leaves)
-                if agrees:
-                    return path.rebuild(outs)
+        for path in self.paths:
             try:
-                recorded = self._record(f, leaves)
-            except _TracedOutside:
+                return path.call(leaves)
+            except Astray:
+                continue
+        return self._run_recorded(f, leaves, Path.call, leaves)
+
+    def run_traced(self, f: Callable[[list[Any]], Any], leaves: list[Any]) -> Any:
+        """f(leaves) where some are traced, as one operation; operation by operation where a batch would have to decide a branch."""
+        plain = [instance(x) for x in leaves]
+        undecided = any(is_batched(x) for x in leaves)
+        for path in self.paths:
+            if undecided and path.expected:
                 return f(leaves)
-            if recorded is not None:
-                agrees, outs = recorded.run(leaves)
-                if agrees:
-                    return recorded.rebuild(outs)
+            try:
+                return path.call_traced(leaves)
+            except Astray:
+                continue
+
+        def call(path: Path, xs: Sequence[Any]) -> Any:
+            return f(leaves) if undecided and path.expected else path.call_traced(xs)
+
+        return self._run_recorded(f, leaves, call, plain)
+
+    def _run_recorded(
+        self,
+        f: Callable[[list[Any]], Any],
+        leaves: list[Any],
+        call: Callable[[Path, Sequence[Any]], Any],
+        plain: list[Any],
+    ) -> Any:
+        """f(leaves) by a path that is recorded now, or has been by another thread; f itself where none can be."""
+        try:
+            path = self._recorded(f, plain)
+        except _TracedOutside:
+            path = None
+        if path is not None:
+            with suppress(Astray):
+                return call(path, leaves)
         return f(leaves)
 
-    def _record(self, f: Callable[[list[Any]], Any], leaves: list[Any]) -> Path | None:
+    def _recorded(self, f: Callable[[list[Any]], Any], leaves: list[Any]) -> Path | None:
+        """A path recorded at these leaves; None where there are too many."""
+        tried = self.paths
+        if self.is_eager:
+            return None
+        if len(tried) >= PATHS:
+            with self.lock:
+                first, self.is_eager, self.paths = not self.is_eager, True, ()
+            if first:
+                _warn(self.name)
+            return None
+        start = time.perf_counter()
+        program, rebuild = _recorded(f, leaves, self.name)
+        path = Path(program, rebuild, self.backend, time.perf_counter() - start)
+        # User code runs without the lock, so that functions which call each other cannot wait for each other.
         with self.lock:
-            if len(self.paths) >= PATHS:
-                if not self.is_eager:
-                    self.is_eager = True
-                    warnings.warn(
-                        f"jit: `{self.name}` took more than {PATHS} different paths through its branches on traced values; it runs "
-                        "eagerly from now on. Use np.where in the place of branches, or static_argnums for what they depend on.",
-                        RuntimeWarning,
-                        stacklevel=4,
-                    )
-                return None
-            path = Path(*_recorded(f, leaves, self.name), self.backend)
-            self.paths = [path, *self.paths]
-            return path
+            for other in self.paths:
+                if other not in tried and other.is_twin_of(path):
+                    return other
+            self.paths = (path, *self.paths)
+        return path
+
+
+def _warn(name: str) -> None:
+    frame = user_frame()
+    warnings.warn_explicit(
+        f"jit: `{name}` took more than {PATHS} different paths through its branches on traced values; it runs "
+        "eagerly from now on. Use np.where in the place of branches, or static_argnums for what they depend on.",
+        RuntimeWarning,
+        frame.f_code.co_filename if frame else "<unknown>",
+        frame.f_lineno if frame else 0,
+    )
 
 
 class _TracedOutside(Exception):

@@ -44,7 +44,7 @@ def signature(call: Layout, leaves: list[Any], name: str) -> Hashable:
     key = (
         call.form,
         tuple((n, _static(x)) for n, x in call.statics),
-        tuple((x.shape, x.dtype) for x in leaves),
+        tuple((x.shape, x.dtype.newbyteorder("=")) for x in leaves),
     )
     try:
         hash(key)

@@ -14,7 +14,7 @@ import numpy as np
 
 from chainrule.errors import TraceError, user_frame
 from chainrule.ir.primitive import Params, Primitive, Trace, TracerBase, bind, missing_derivative
-from chainrule.ir.program import Origin
+from chainrule.ir.program import Origin, running
 from chainrule.ir.types import Array
 from chainrule.trace.operands import Constants, Operands
 from chainrule.trace.tracer import Tracer
@@ -108,6 +108,16 @@ class Tape(Trace):
             share(tracer, args)
         return tracer
 
+    def attach(self, primitive: Primitive, args: Sequence[Array], outs: tuple[Array, ...], params: Params) -> Any:
+        """Record an operation of several outputs that have been computed already, one level down."""
+        if not self.is_open:
+            raise escaped()
+        pairs = [unwrap(a, self) for a in args]
+        values = [self.operands.held(v) if type(v) is np.ndarray and p is None else v for v, p in pairs]
+        node = Node(primitive, [p for _, p in pairs], values, outs, params)
+        self.note(node)
+        return tuple(self._one_of_several(node, row, o) for row, o in enumerate(outs))
+
     def _one_of_several(self, node: Node, row: int, out: Array) -> Tracer:
         part = Part(node, row, out)
         self.note(part)
@@ -158,8 +168,9 @@ class Recorder(Tape):
 
 
 def _note_origin(nodes: list[Node], origins: dict[Node, Origin], node: Node) -> None:
-    frame = user_frame()
-    if frame is not None:
+    if running.origin is not None:
+        origins[node] = running.origin
+    elif (frame := user_frame()) is not None:
         origins[node] = Origin(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
     nodes.append(node)
 

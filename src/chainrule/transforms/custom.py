@@ -6,6 +6,7 @@ any other code when higher derivatives are asked for.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from chainrule.errors import DifferentiationError, ShapeError, TreeError
 from chainrule.ir.primitive import concrete, ops
 from chainrule.ir.types import Array, ArrayType
-from chainrule.prims.custom import CustomRule
+from chainrule.prims.custom import CustomRule, custom_call
 from chainrule.transforms.batch import vmap
 from chainrule.transforms.reverse import Flat, vjp
 
@@ -85,6 +86,13 @@ class _Rule(CustomRule):
     name: str
     function: Function
 
+    @abstractmethod
+    def batched(self, size: int, flags: Sequence[bool]) -> _Rule:
+        """The same over a leading axis of the flagged arguments."""
+
+    def batch(self, size: int, args: Sequence[Array], flags: Sequence[bool]) -> Sequence[Array]:
+        return custom_call(*args, rule=self.batched(size, flags))  # type: ignore[no-any-return]
+
     def evaluate(self, args: Sequence[Array]) -> tuple[Array, ...]:
         return tuple(o if hasattr(o, "dtype") else np.asarray(o)[()] for o in self.function(list(args)))
 
@@ -103,10 +111,14 @@ class PushRule(_Rule):
         self.function = function
         self.rule = rule
 
-    def push(self, args: Sequence[Array], tangents: Sequence[Array | None]) -> tuple[Array | None, ...]:
+    def push(
+        self, args: Sequence[Array], outs: Sequence[Array], tangents: Sequence[Array | None]
+    ) -> Sequence[Array | None]:
         return tuple(self.rule(args, _filled(tangents, args)))
 
-    def pull(self, args: Sequence[Array], outs: Sequence[Array], cts: Sequence[Array | None]) -> Sequence[Array | None]:
+    def pull(
+        self, args: Sequence[Array], outs: Sequence[Array], cts: Sequence[Array | None], wanted: Sequence[bool]
+    ) -> Sequence[Array | None]:
         return _transposed(self.name, "tangent", lambda ts: self.rule(args, ts), args, _filled(cts, outs))
 
     def batched(self, size: int, flags: Sequence[bool]) -> PushRule:
@@ -139,14 +151,18 @@ class PullRule(_Rule):
             return self._kept[1]
         return self.forwards(args)[1]
 
-    def pull(self, args: Sequence[Array], outs: Sequence[Array], cts: Sequence[Array | None]) -> Sequence[Array | None]:
+    def pull(
+        self, args: Sequence[Array], outs: Sequence[Array], cts: Sequence[Array | None], wanted: Sequence[bool]
+    ) -> Sequence[Array | None]:
         found = self.backwards(self._residuals(args), _filled(cts, outs))
         agree(self.name, "cotangent", [x if f is None else f for f, x in zip(found, args, strict=True)], args)
         # Views say that the memory may be the user's, an argument or a residual, as a gradient's must not be.
         return [f.view() if type(f) is np.ndarray else f for f in found]
 
-    def push(self, args: Sequence[Array], tangents: Sequence[Array | None]) -> tuple[Array | None, ...]:
-        outs, residuals = self.forwards(args)
+    def push(
+        self, args: Sequence[Array], outs: Sequence[Array], tangents: Sequence[Array | None]
+    ) -> Sequence[Array | None]:
+        _, residuals = self.forwards(args)
 
         def back(cts: Sequence[Array]) -> list[Array]:
             found = self.backwards(residuals, cts)

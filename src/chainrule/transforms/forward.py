@@ -49,6 +49,14 @@ class Forward(Trace):
             share(tracer, args)
         return tracer
 
+    def attach(self, primitive: Primitive, args: Sequence[Array], outs: tuple[Array, ...], params: Params) -> Any:
+        """The outputs of an operation, which have been computed already, with their tangents."""
+        if not self.is_open:
+            raise escaped()
+        values, tangents = zip(*(unwrap(a, self) for a in args), strict=True)
+        dots = pushforward(primitive, values, outs, params, tangents)
+        return tuple(self._wrap(o, d) for o, d in zip(outs, dots, strict=True))
+
     def _wrap(self, out: Array, tangent: Array | None) -> Any:
         return out if tangent is None else Tracer(out, self, tangent)
 

@@ -21,6 +21,7 @@ from chainrule.ir.types import Array, ArrayType
 from chainrule.linear import Implicit
 from chainrule.linear.maps import convert
 from chainrule.linear.strong import mode, strong_products
+from chainrule.trace.inlining import inlining
 from chainrule.trace.tape import Node, Part
 from chainrule.transforms import batch, reverse
 
@@ -87,7 +88,8 @@ class Linearised:
 
 def linearise(f: Flat, leaves: Sequence[Array]) -> Linearised:
     """The graph of f at the leaves, without what no input reaches or no output needs."""
-    return of_recording(reverse.record(f, leaves))
+    with inlining():
+        return of_recording(reverse.record(f, leaves))
 
 
 def of_recording(recording: reverse.Recording) -> Linearised:

@@ -7,6 +7,7 @@ from typing import Any
 
 from chainrule.ir.primitive import Params, Primitive, Trace, bind
 from chainrule.ir.types import Array, ArrayType
+from chainrule.trace.inlining import inlining
 from chainrule.trace.intercept import tracing
 from chainrule.trace.tape import share, unwrap
 from chainrule.trace.tracer import Tracer
@@ -43,6 +44,6 @@ class Sizes(Trace):
 def sizes(f: Flat, xs: Sequence[Array]) -> tuple[Sizes, list[ArrayType]]:
     """The sizes of the values of f at xs, and the types of its outputs."""
     trace = Sizes()
-    with tracing():
+    with tracing(), inlining():
         outs = f([Tracer(x, trace, True) for x in xs])
     return trace, [ArrayType.of(unwrap(o, trace)[0]) for o in outs]

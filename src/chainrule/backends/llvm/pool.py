@@ -7,7 +7,6 @@ lease, and its block goes back to the pool.
 
 from __future__ import annotations
 
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -42,7 +41,9 @@ class _Lease:
 
 def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
     """An uninitialised array; from the pool if it is large."""
-    need = prod(shape) * dtype.itemsize
+    need = dtype.itemsize
+    for extent in shape:
+        need *= extent
     if need < LARGE:
         return np.empty(shape, dtype)
     blocks = _free.setdefault(need + 64, [])
