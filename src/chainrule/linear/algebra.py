@@ -91,6 +91,17 @@ class Einsum(LinearMap):
             t = -t if self.factor == -1.0 else ops.multiply(t, self.factor)
         return laid_out(t, given, wanted, self.extents)
 
+    def at(self, index: dict[int, int]) -> Einsum:
+        """The map of arrays taken at an index along some labels, of which each is the input's or the output's alone."""
+        weights = self.weights
+        if weights is not None and any(a in index for a in self.own):
+            weights = ops.slice(weights, key=tuple(index.get(a, slice(None)) for a in self.own))
+        own, inner, outer = (
+            tuple(a for a in labels if a not in index) for labels in (self.own, self.inner, self.outer)
+        )
+        left = {a: n for a, n in self.extents.items() if a not in index}
+        return Einsum(weights, own, inner, outer, left, self.in_dtype, factor=self.factor, selects=self.selects)
+
     def pattern(self) -> csr_array:
         rows, columns = _grid(self)
         return _matrix(rows.ravel(), columns.ravel(), (prod(self.out_shape), prod(self.in_shape)))

@@ -1,5 +1,5 @@
 """Indexing: slice[key] for integers, slices, None and Ellipsis; gather[key] for integer arrays; place and scatter_add, their
-adjoints.
+adjoints; and assemble, which puts boxes of several arrays into one at places in steps.
 
 A key is a tuple; where an index array stands, a gather's key holds a `Slot`, and the array is an argument, so that it may be
 batched.
@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from chainrule.ir.linear_map import LinearMap
 from chainrule.ir.primitive import Params, RoomPrimitive, Sample
 from chainrule.ir.types import Array, ArrayType, Shape
 from chainrule.linear import Gather, Place, Scatter, Slice
+from chainrule.linear.algebra import Composition
 from chainrule.linear.maps import Slot, fill
 from chainrule.prims.shape import broadcast_to, draw, free, reshape, transpose
 
@@ -222,4 +224,61 @@ scatter_add = RoomPrimitive(
     batching=_scatter_batch,
     cost=free,
     examples=_scatter_samples,
+)
+
+# ---- assemble[pieces, size](*xs)
+
+# A number of an argument; a box in it, from and to; where its first element goes, and the steps along its axes.
+Piece = tuple[int, tuple[int, ...], tuple[int, ...], int, tuple[int, ...]]
+
+
+def _assemble_value(*xs: Any, pieces: Sequence[Piece], size: int) -> Any:
+    out = np.zeros(size, np.result_type(*xs))
+    for k, low, high, first, steps in pieces:
+        part = xs[k][tuple(map(slice, low, high))]
+        strides = [s * out.itemsize for s in steps]
+        np.lib.stride_tricks.as_strided(out[first:], part.shape, strides)[...] = part
+    return out
+
+
+def piece_places(pieces: Sequence[Piece], k: int, shape: Shape, size: int) -> np.ndarray[Any, Any]:
+    """Where the elements of the k-th argument of an `assemble` go; `size` for those that go nowhere."""
+    out = np.full(shape, size)
+    for number, low, high, first, steps in pieces:
+        if number == k:
+            grid = np.ix_(*(np.arange(b - a) * s for a, b, s in zip(low, high, steps, strict=True)))
+            out[tuple(map(slice, low, high))] = sum(grid, np.int64(first))
+    return out
+
+
+def _assemble_partial(k: int, *xs: Array, out: Array, pieces: Sequence[Piece], size: int) -> LinearMap:
+    """Scattered, with one element more for what goes nowhere."""
+    spare = ArrayType((size + 1,), out.dtype)
+    put = Scatter((Slot(0),), (piece_places(pieces, k, xs[k].shape, size),), xs[k], (size + 1,))
+    return Composition(Slice((slice(0, size),), spare, out), put)
+
+
+def _assemble_batch(size: int, args: Sequence[Array], batched: Sequence[bool], params: Params) -> Array:
+    whole = [a if b else broadcast_to(a, shape=(size, *np.shape(a))) for a, b in zip(args, batched, strict=True)]
+    one = params["size"]
+    pieces = tuple(
+        (k, (0, *low), (size, *high), first, (one, *steps)) for k, low, high, first, steps in params["pieces"]
+    )
+    return reshape(assemble(*whole, pieces=pieces, size=size * one), shape=(size, one))
+
+
+def _assemble_samples() -> Iterator[Sample]:
+    yield (draw(3), draw(3)), {"pieces": ((0, (0,), (3,), 0, (2,)), (1, (1,), (3,), 1, (2,))), "size": 6}
+    yield (draw(2, 3),), {"pieces": ((0, (0, 0), (2, 2), 1, (3, 1)), (0, (1, 2), (2, 3), 0, (0, 0))), "size": 6}
+
+
+assemble = RoomPrimitive(
+    name="assemble",
+    compute=_assemble_value,
+    types=lambda *xs, pieces, size: ArrayType((size,), np.result_type(*(x.dtype for x in xs))),
+    partials=(),
+    variadic=_assemble_partial,
+    batching=_assemble_batch,
+    cost=free,
+    examples=_assemble_samples,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,19 @@ import numpy as np
 from chainrule.backends.llvm.emit import Body, Effect, Fill
 from chainrule.backends.llvm.evaluate import INLINE_CONSTANT, Evaluator, gathered, product_at
 from chainrule.backends.llvm.graph import KINDS
-from chainrule.backends.llvm.index import Box, Component, Index, Lin, Split, Unlowerable, at_least, axis, flat
+from chainrule.backends.llvm.index import (
+    Box,
+    Component,
+    Index,
+    Lin,
+    Split,
+    Unlowerable,
+    at_least,
+    axis,
+    flat,
+    plus,
+    times,
+)
 from chainrule.backends.llvm.partition import REDUCTIONS, Kernel, Layout, Plan, contraction_labels
 from chainrule.ir.program import Atom, Equation, Literal, Var
 
@@ -133,7 +146,7 @@ class Lowering:
     def _fills(self) -> list[Fill]:
         out = []
         for k, e in enumerate(self.kernel.roots):
-            if self.layout.is_fence(e):
+            if self.layout.is_fence(e) and not _fills_all(e):
                 t = e.outs[0].type
                 out.append(Fill(len(self.reads) + k, t.size, KINDS[t.dtype], _effect(e)))
         return out
@@ -164,6 +177,8 @@ class Lowering:
         name = root.primitive.name
         if name == "scatter_add":
             return [self._scatter(e, root, slot, i) for i in _elements(index, shape)]
+        if name == "assemble":
+            return [effect for i in _elements(index, shape) for effect in _assembled(e, root, slot, i)]
         kind = KINDS[root.outs[0].type.dtype]
         terms: dict[Index, list[int]] = {}
         if name == "contract":
@@ -190,6 +205,25 @@ class Lowering:
         )
 
 
+def _assembled(e: Evaluator, root: Equation, slot: int, index: Index) -> list[Effect]:
+    """What the elements of the arguments at an index are stored to."""
+    found = []
+    for k, low, high, first, steps in root.params["pieces"]:
+        if all(at_least(i, a, e.box) and not at_least(i, b, e.box) for i, a, b in zip(index, low, high, strict=True)):
+            at: Component = first
+            for i, a, step in zip(index, low, steps, strict=True):
+                at = plus(at, times(plus(i, -a), step))
+            found.append(Effect("store", e.at(root.args[k], index), slot, at))
+    return found
+
+
+def _fills_all(e: Equation) -> bool:
+    """Whether the pieces of an `assemble`, which do not overlap, are all of its result."""
+    if e.primitive.name != "assemble":
+        return False
+    return sum(prod(b - a for a, b in zip(p[1], p[2], strict=True)) for p in e.params["pieces"]) == e.outs[0].type.size
+
+
 def _price(at: Component, k: int) -> float:
     """What lanes along axis k cost at a position: the same element for all, neighbours, or elements apart."""
     steps = [c for t, c in at.terms if t == k] if isinstance(at, Lin) else []
@@ -208,7 +242,7 @@ def _halves(box: Box, split: Split) -> list[Box]:
 
 
 def _effect(e: Equation) -> str:
-    return "scatter" if e.primitive.name == "scatter_add" else REDUCTIONS.get(e.primitive.name, "add")
+    return "scatter" if e.primitive.name in ("scatter_add", "assemble") else REDUCTIONS.get(e.primitive.name, "add")
 
 
 def _elements(index: Sequence[Component | None], shape: Sequence[int]) -> list[Index]:

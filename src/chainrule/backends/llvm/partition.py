@@ -86,7 +86,7 @@ class Layout:
         if name in REDUCTIONS:
             loops = self.loops(e.args[0].type.shape)
             return any(a in loops for a in e.params["axes"])
-        return name == "scatter_add" or (name == "contract" and summed(e) > SUMMED)
+        return name in ("scatter_add", "assemble") or (name == "contract" and summed(e) > SUMMED)
 
     def domain(self, e: Equation) -> Shape:
         """The shape that an equation, as a root, iterates over: its result's, or what it reduces."""
@@ -197,6 +197,8 @@ class Partition:
             return out.type.dtype.kind == "f" or (name == "reduce_sum" and out.type.dtype == np.int64)
         if name == "contract":
             return out.type.dtype.kind == "f" and not is_for_blas(e)
+        if name == "assemble":
+            return out.type.dtype.kind == "f" and all(a.type.dtype == out.type.dtype for a in e.args)
         if name == "scatter_add":
             return out.type.dtype.kind == "f" and all(a.type.dtype.kind == "i" for a in e.args[1:])
         return lowers(name, [a.type for a in e.args], out.type)
@@ -278,7 +280,7 @@ class Partition:
     def _is_elsewhere(self, e: Equation, v: Var, out: Shape) -> bool:
         """Whether an equation reads a variable in another iteration space than the one it is computed in."""
         theirs = self.layout.extents(v.type.shape)
-        if e.primitive.name in REDUCTIONS or e.primitive.name == "scatter_add":
+        if e.primitive.name in REDUCTIONS or e.primitive.name in ("scatter_add", "assemble"):
             return False
         if e.primitive.name == "contract":
             return summed(e) > 1
