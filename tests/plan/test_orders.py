@@ -74,11 +74,10 @@ def all_orders(graph):
 def test_order_of_accumulation_does_not_matter(f):
     graph = graph_of(f)
     dense = cr.jacfwd(f)(X)
-    found, _ = all_orders(graph)
-    compression = Accumulator().prepared(graph).of(graph)
+    found, prepared = all_orders(graph), Accumulator().prepared(graph)
     assert {o.kind for o in found} >= {"forward", "reverse"}
     for order in found:
-        ((block,),) = blocks(graph, order, compression)
+        ((block,),) = blocks(graph, order, prepared)
         np.testing.assert_allclose(block, dense, rtol=1e-12, atol=1e-13)
 
 
@@ -87,8 +86,8 @@ def test_every_bracketing_of_random_machines_agrees(f):
     graph = graph_of(f)
     dense = cr.jacrev(f)(X)
     for chunk in (1, 3, None):
-        order = next(o for o in all_orders(graph)[0] if o.kind == "chain") if cuts(graph) else all_orders(graph)[0][0]
-        ((block,),) = blocks(graph, order.__class__(**{**vars(order), "chunk": chunk}))
+        order = next(o for o in all_orders(graph) if o.kind == "chain") if cuts(graph) else all_orders(graph)[0]
+        ((block,),) = blocks(graph, order.__class__(**{**vars(order), "chunk": chunk}), Accumulator().prepared(graph))
         np.testing.assert_allclose(block, dense, rtol=1e-12, atol=1e-13)
 
 
@@ -120,21 +119,21 @@ class Counter:
 @pytest.mark.parametrize("f", [waist, residual, two_inputs, banded, loop, branches])
 def test_predicted_multiplications_are_exact(f, monkeypatch):
     graph = graph_of(f)
-    compression = Accumulator().prepared(graph).of(graph)
-    for order in all_orders(graph)[0]:
+    prepared = Accumulator().prepared(graph)
+    for order in all_orders(graph):
         with monkeypatch.context() as patch:
             counter = Counter(patch)
-            blocks(graph, order, compression)
+            blocks(graph, order, prepared)
             assert counter.count == order.multiplications, order.name
 
 
 def test_waist_takes_fewer_multiplications_than_both_modes():
-    by_kind = {o.kind: o.multiplications for o in all_orders(graph_of(waist))[0]}
+    by_kind = {o.kind: o.multiplications for o in all_orders(graph_of(waist))}
     assert by_kind["chain"] < 0.6 * min(by_kind["forward"], by_kind["reverse"])
 
 
 def test_side_by_side_waists_are_eliminated():
-    by_kind = {o.kind: o.multiplications for o in all_orders(graph_of(branches))[0]}
+    by_kind = {o.kind: o.multiplications for o in all_orders(graph_of(branches))}
     assert "chain" not in by_kind
     assert by_kind["vertices"] < 0.6 * min(by_kind["forward"], by_kind["reverse"])
 

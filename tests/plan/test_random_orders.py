@@ -28,10 +28,10 @@ def test_order_of_accumulation_does_not_matter(program, seed):
     graph = linearise(lambda leaves: [run(program, *leaves)], [x, y])
     dense = cr.jacobian(run, argnums=(1, 2), mode="forward")(program, x, y)
     prepared = Accumulator().prepared(graph)
-    found, _ = candidates(graph, Costs(CONSTANTS, None, 0), prepared, sparse=False)
+    found = candidates(graph, Costs(CONSTANTS, None, 0), prepared, sparse=False)
     scale = 1 + max(np.max(np.abs(d)) for d in dense)
     for order in found:
-        (row,) = blocks(graph, order, prepared.of(graph))
+        (row,) = blocks(graph, order, prepared)
         for block, expected in zip(row, dense, strict=True):
             np.testing.assert_allclose(block, expected, rtol=1e-9, atol=1e-10 * scale, err_msg=order.name)
 

@@ -31,8 +31,9 @@ def hessian(
     """x -> d^2 f / dx^2, forward over reverse; shape f(x).shape + x.shape + x.shape.
 
     With `sparse=True`, for a scalar f, one scipy.sparse.csr_array in canonical format, a row and a column an element of the inputs,
-    flattened one after the other: by a few sweeps over the gradient, as many as a star colouring of its pattern has colours.
-    `sparse="auto"` does so where it saves most of the entries and sweeps. `memory` and `plan`, for a scalar f, as for `jacobian`.
+    flattened one after the other: each entry by itself where that is faster than a few sweeps over the gradient, as many as a
+    colouring of its pattern has colours. `sparse="auto"` does so where it saves most of the entries and sweeps. `memory` and
+    `plan`, for a scalar f, as for `jacobian`.
 
     >>> import numpy as np
     >>> hessian(lambda x: x[0] ** 2 * x[1])(np.array([1.0, 2.0]))

@@ -44,9 +44,9 @@ def jacobian(
     `memory="500 MB"` is a limit that batches of sweeps keep to. For complex inputs `holomorphic=True` states that f is analytic.
 
     With `sparse=True` the result is one scipy.sparse.csr_array in canonical format, a row an element of the outputs and a column an
-    element of the inputs, flattened one after the other. Its pattern and colouring are found once for each kind of arguments, and
-    again where f takes another branch; each call then takes a few sweeps. `sparse="auto"` does so where it saves most of the
-    entries and sweeps, and gives the dense result elsewhere.
+    element of the inputs, flattened one after the other. Its pattern is found once for each kind of arguments, and again where f
+    takes another branch; each call then computes each entry by itself or, where that is faster or mode says so, takes a few sweeps
+    over a colouring. `sparse="auto"` does so where it saves most of the entries and sweeps, and gives the dense result elsewhere.
 
     >>> jacobian(lambda x: x**2)(np.array([1.0, 2.0]))
     array([[2., 0.],

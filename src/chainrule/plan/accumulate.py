@@ -18,6 +18,7 @@ from chainrule.plan.plans import Plan, candidates, choose, fingerprint, make_pla
 from chainrule.trace.record import is_recorded
 from chainrule.transforms import batch, forward
 from chainrule.transforms.compress import Prepared, Side, entries
+from chainrule.transforms.direct import Direct
 from chainrule.transforms.linearised import Flat, Linearised
 from chainrule.transforms.sizes import sizes
 
@@ -62,6 +63,9 @@ class Accumulator:
         always = self.sparse is True
         if not always and sum(graph.input_sizes) * sum(graph.output_sizes) < _WORTH_SPARSE:
             return None
+        direct = self._direct(graph)
+        if direct is not None:
+            return direct.layout.matrix(direct.values(graph)) if always or direct.pays else None
         compression = self.prepared(graph).of(graph)
         if not always and not compression.pays:
             return None
@@ -70,6 +74,20 @@ class Accumulator:
             costs = Costs(machine(), self.memory, orders.held_bytes(graph))
             chunk = orders.compressed(graph, costs, compression, sparse=True).chunk
         return compression.layout.matrix(entries(graph, compression, chunk))
+
+    def _direct(self, graph: Linearised) -> Direct | None:
+        """How the entries are computed directly, where neither a mode nor a limit is asked for, and sweeps would take longer."""
+        if self.memory is not None or self._side(graph) not in ("auto", "symmetric"):
+            return None
+        prepared = self.prepared(graph)
+        if self.plan is not None and self.plan.fingerprint == fingerprint(graph):
+            return prepared.direct(graph) if self.plan.chosen.kind == "direct" else None
+        known, direct = prepared.here(graph), prepared.direct(graph)
+        if direct is None:
+            return None
+        if known.is_direct is None:
+            known.is_direct = _is_cheaper(graph, direct, prepared)
+        return direct if known.is_direct else None
 
     def prepared(self, graph: Linearised) -> Prepared:
         """The patterns that are known for a graph's inputs and outputs."""
@@ -94,9 +112,7 @@ class Accumulator:
 
     def blocks(self, graph: Linearised) -> Blocks:
         """The Jacobian as blocks, a row an output and a column an input."""
-        order = self.order(graph)
-        compression = self.prepared(graph).of(graph) if order.kind == "compressed" else None
-        return blocks(graph, order, compression)
+        return blocks(graph, self.order(graph), self.prepared(graph))
 
     def order(self, graph: Linearised) -> Order:
         """The order for a graph: that of the plan given, the mode asked for, or the one chosen."""
@@ -144,7 +160,7 @@ class Accumulator:
         if side in ("forward", "reverse"):
             found = [o for o in orders.pure(graph, costs) if o.kind == side]
         else:
-            found, _ = candidates(graph, costs, self.prepared(graph), sparse=False, looking=False)
+            found = candidates(graph, costs, self.prepared(graph), sparse=False, looking=False)
         return found[choose(found, self.memory)]
 
     def make_plan(
@@ -186,6 +202,15 @@ class Accumulator:
         room = self.memory - 2 * result - 4 * found.largest
         chunk = max(1, int(room // max(1, 6 * found.largest)))
         return _forward_only(f, leaves, [t.shape for t in outs], chunk)
+
+
+def _is_cheaper(graph: Linearised, direct: Direct, prepared: Prepared) -> bool:
+    """Whether entries are computed faster directly than by compressed sweeps, which are coloured only if that is in doubt."""
+    costs = Costs(machine(), None, 0)
+    seconds = orders.directly(graph, costs, direct, sparse=True).seconds
+    if seconds <= orders.least_compressed(graph, costs, len(direct.layout.indices), sparse=True).seconds:
+        return True
+    return seconds <= orders.compressed(graph, costs, prepared.of(graph), sparse=True).seconds
 
 
 def _kept(known: dict[Any, Any], key: Any, make: Any) -> Any:

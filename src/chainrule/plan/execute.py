@@ -15,13 +15,14 @@ from chainrule.linear.maps import convert
 from chainrule.plan import eliminate, vertices
 from chainrule.plan.chain import Bracket
 from chainrule.plan.orders import Order, known_map, segments
-from chainrule.transforms.compress import Compression, entries
+from chainrule.trace.sparse import Layout
+from chainrule.transforms.compress import Prepared, entries
 from chainrule.transforms.linearised import Linearised, Sweep, pull, push, swept
 
 Blocks = list[list[Array]]
 
 
-def blocks(graph: Linearised, order: Order, compression: Compression | None = None) -> Blocks:
+def blocks(graph: Linearised, order: Order, prepared: Prepared) -> Blocks:
     """The Jacobian as blocks, a row an output and a column an input, of shape output.shape + input.shape."""
     if order.kind == "chain":
         return _split(graph, _chain(graph, order))
@@ -30,8 +31,11 @@ def blocks(graph: Linearised, order: Order, compression: Compression | None = No
     if order.kind == "elimination":
         return _split(graph, eliminate.jacobian(graph, order.elimination))
     if order.kind == "compressed":
-        assert compression is not None
-        return _split(graph, _spread(entries(graph, compression, order.chunk), compression))
+        compression = prepared.of(graph)
+        return _split(graph, _spread(entries(graph, compression, order.chunk), compression.layout))
+    direct = prepared.direct(graph) if order.kind == "direct" else None
+    if direct is not None:
+        return _split(graph, _spread(direct.values(graph), direct.layout))
     return forward_blocks(graph, order.chunk) if order.kind == "forward" else reverse_blocks(graph, order.chunk)
 
 
@@ -110,9 +114,8 @@ def _split(graph: Linearised, matrix: Array) -> Blocks:
     return rows
 
 
-def _spread(data: Array, compression: Compression) -> Array:
+def _spread(data: Array, layout: Layout) -> Array:
     """Entries in their places of a dense matrix."""
-    layout = compression.layout
     m, n = layout.shape
     if not is_tracer(data):
         out = np.zeros((m, n), data.dtype)

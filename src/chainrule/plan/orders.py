@@ -15,15 +15,18 @@ from typing import Any, Literal
 import numpy as np
 
 from chainrule.ir.linear_map import LinearMap
+from chainrule.ir.types import ArrayType
 from chainrule.linear import Contract, SumOver, WeightedSum
 from chainrule.linear.algebra import Einsum, as_einsum
 from chainrule.plan import eliminate, vertices
 from chainrule.plan.chain import Bracket, ChainMap, bracket_chain
 from chainrule.plan.machine import Machine
+from chainrule.plan.shapes import Shapes
 from chainrule.transforms.compress import Compression
+from chainrule.transforms.direct import Direct
 from chainrule.transforms.linearised import Linearised
 
-Kind = Literal["forward", "reverse", "compressed", "chain", "vertices", "elimination"]
+Kind = Literal["forward", "reverse", "compressed", "direct", "chain", "vertices", "elimination"]
 
 _ITEM = 8
 # Chains are bracketed over at most so many cuts, the narrowest.
@@ -172,10 +175,38 @@ def pure(graph: Linearised, costs: Costs) -> list[Order]:
 def compressed(graph: Linearised, costs: Costs, compression: Compression, *, sparse: bool) -> Order:
     """Compressed sweeps by a colouring of the pattern, whose result is sparse, or dense with the entries put in place."""
     colouring = compression.colouring
-    result = _ITEM * (2 * compression.pattern.nnz if sparse else sum(graph.input_sizes) * sum(graph.output_sizes))
+    parts = (colouring.column_colours, colouring.row_colours)
+    return _in_colours(graph, costs, parts, compression.pattern.nnz, sparse=sparse)
+
+
+def least_compressed(graph: Linearised, costs: Costs, entries: int, *, sparse: bool) -> Order:
+    """The least that compressed sweeps can take for so many entries: no sweep gives more than an output or an input has."""
+    longest = max(1, sum(graph.input_sizes), sum(graph.output_sizes))
+    return _in_colours(graph, costs, (-(-entries // longest),), entries, sparse=sparse)
+
+
+def _in_colours(graph: Linearised, costs: Costs, sweeps: Sequence[int], entries: int, *, sparse: bool) -> Order:
+    result = _ITEM * (2 * entries if sparse else sum(graph.input_sizes) * sum(graph.output_sizes))
     one = work(graph, graph.inputs, graph.roots)
-    parts = [(n, one) for n in (colouring.column_colours, colouring.row_colours) if n]
-    return costs.order("compressed", parts, result, colours=colouring.colours)
+    return costs.order("compressed", [(n, one) for n in sweeps if n], result, colours=sum(sweeps))
+
+
+def directly(graph: Linearised, costs: Costs, direct: Direct, *, sparse: bool) -> Order:
+    """Each entry computed by itself, by structured maps composed."""
+    trace = Shapes()
+    direct.values(graph, lambda x: trace.array(ArrayType.of(x)))
+    entries = len(direct.layout.indices)
+    result = _ITEM * (2 * entries if sparse else sum(graph.input_sizes) * sum(graph.output_sizes))
+    moved = 3 * _ITEM * trace.elements
+    return Order(
+        "direct",
+        sweeps=0,
+        multiplications=trace.multiplications,
+        additions=trace.additions,
+        moved=moved,
+        seconds=costs.machine.seconds(trace.operations, moved, 0) + costs.machine.byte * 2 * result,
+        peak=_ITEM * trace.elements + 2 * result + costs.held,
+    )
 
 
 def of_vertices(graph: Linearised, costs: Costs) -> Order | None:

@@ -121,15 +121,15 @@ def candidates(
     sparse: bool,
     looking: bool = True,
     effort: str = "fast",
-) -> tuple[list[Order], Compression | None]:
-    """The orders of a graph, and the compression if it is one of them.
+) -> list[Order]:
+    """The orders of a graph.
 
     Where not `looking` at any cost, other orders than the pure ones are left out unless they can save more than it takes to find
     them.
     """
     found = orders.pure(graph, costs)
     if not looking and min(o.seconds for o in found) < _WORTH_LOOKING:
-        return found, None
+        return found
     chain = orders.chain(graph, costs)
     if chain is not None:
         found.append(chain)
@@ -139,10 +139,12 @@ def candidates(
     compression = _compression(graph, prepared, sparse=sparse)
     if compression is not None:
         found.append(orders.compressed(graph, costs, compression, sparse=sparse))
+        if prepared is not None and (direct := prepared.direct(graph)) is not None:
+            found.append(orders.directly(graph, costs, direct, sparse=sparse))
     if looking and not sparse:
         elimination = orders.eliminated(graph, costs, effort)
         found.extend([] if elimination is None else [elimination])
-    return found, compression
+    return found
 
 
 def _compression(graph: Linearised, prepared: Prepared | None, *, sparse: bool) -> Compression | None:
@@ -185,9 +187,10 @@ def make_plan(
 ) -> Plan:
     """Compare all orders for a graph."""
     costs = Costs(constants or machine(), memory, orders.held_bytes(graph))
-    found, _ = candidates(graph, costs, prepared, sparse=sparse, effort=effort)
+    found = candidates(graph, costs, prepared, sparse=sparse, effort=effort)
     if sparse:
-        found = [o for o in found if o.kind == "compressed"] or found
+        kinds = ("compressed",) if only is not None or memory is not None else ("compressed", "direct")
+        found = [o for o in found if o.kind in kinds] or found
     allowed = [o for o in found if only is None or o.kind == only or sparse]
     choice = found.index(allowed[choose(allowed, memory)])
     return Plan(

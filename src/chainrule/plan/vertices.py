@@ -9,17 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import prod
-from typing import Any
 
 import numpy as np
 
 from chainrule.ir.linear_map import LinearMap
-from chainrule.ir.primitive import Params, Primitive, Trace, ops
 from chainrule.ir.types import Array, ArrayType
 from chainrule.linear import algebra
 from chainrule.linear.algebra import Einsum, Entries
 from chainrule.linear.strong import strong_products
-from chainrule.trace.tracer import Tracer
+from chainrule.plan.shapes import Shapes
 from chainrule.transforms.linearised import Linearised
 
 Pair = tuple[int, int]
@@ -27,29 +25,6 @@ Edges = dict[Pair, LinearMap]
 
 # Graphs with more vertices than this, or maps of more entries, are left to sweeps.
 MOST_VERTICES, MOST_ENTRIES = 64, 200_000
-
-
-class _Shapes(Trace):
-    """Computes shapes and counts scalar multiplications, without values."""
-
-    __slots__ = ("multiplications",)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.multiplications = 0
-
-    def process(self, primitive: Primitive, args: Sequence[Array], params: Params) -> Any:
-        types = [ArrayType.of(a) for a in args]
-        (out,) = primitive.type_rule(*types, **params)
-        if primitive is ops.contract:
-            self.multiplications += primitive.flops(types, [out], params) // 2
-        elif primitive in (ops.multiply, ops.strong_multiply):
-            self.multiplications += out.size
-        return self.array(out)
-
-    def array(self, kind: ArrayType) -> Tracer:
-        """An array that has no values."""
-        return Tracer(np.broadcast_to(np.zeros((), kind.dtype), kind.shape), self, None)
 
 
 def normal(graph: Linearised) -> Edges | None:
@@ -165,7 +140,7 @@ class _Prices:
     def _pair(self, outer: LinearMap, inner: LinearMap) -> float:
         key = (id(outer), id(inner))
         if key not in self.known:
-            trace = _Shapes()
+            trace = Shapes()
             made = algebra.compose(_emptied(outer, trace), _emptied(inner, trace))
             cost = trace.multiplications if isinstance(made, Einsum | Entries) else np.inf
             self.known[key] = (cost, outer, inner)  # the maps too, so that no other takes their place in memory
@@ -186,7 +161,7 @@ def _reverse(left: list[int], prices: _Prices, edges: Edges) -> int:
 
 def _tried(graph: Linearised, edges: Edges, between: Sequence[int], choice: Choice) -> tuple[int, list[int]] | None:
     """Eliminate without values: the multiplications, writing out included, and the order."""
-    trace, prices = _Shapes(), _Prices()
+    trace, prices = Shapes(), _Prices()
     left, waiting, order = {pair: _emptied(m, trace) for pair, m in edges.items()}, list(between), []
     with strong_products():
         while waiting:
@@ -201,7 +176,7 @@ def _tried(graph: Linearised, edges: Edges, between: Sequence[int], choice: Choi
     return trace.multiplications, order
 
 
-def _emptied(m: LinearMap, trace: _Shapes) -> LinearMap:
+def _emptied(m: LinearMap, trace: Shapes) -> LinearMap:
     """The map with coefficients that have no values."""
     if isinstance(m, Einsum):
         weights = None if m.weights is None else trace.array(ArrayType.of(m.weights))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 from math import prod
 from typing import Any
 
@@ -25,6 +25,8 @@ Piece = tuple[int, tuple[int, ...], tuple[int, ...], int, tuple[int, ...]]
 
 # The most elements of an array's last axes that are taken apart, the most boxes in all, and the most cuts of one axis.
 _MOST_APART, _MOST_PIECES, _MOST_CUTS = 64, 256, 6
+# A place that is in step with no other.
+_NOWHERE = -(2**60)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,11 +110,12 @@ def _apart(x: Any, rank: int) -> list[Any]:
 
 def _boxes(p: Ints) -> list[tuple[Any, ...]] | None:
     """Boxes (from, to, first place, steps) that hold all places that are not -1."""
-    cuts = [_cuts(np.moveaxis(p, axis, 0)) for axis in range(p.ndim)]
+    far = np.where(p < 0, _NOWHERE, p)
+    cuts = [_cuts(np.moveaxis(far, axis, 0)) for axis in range(p.ndim)]
     if any(c is None for c in cuts):
         return None
     found = []
-    for box in product(*(zip(c[:-1], c[1:], strict=True) for c in cuts if c is not None)):
+    for box in product(*(pairwise(c) for c in cuts if c is not None)):
         lo, hi = tuple(a for a, _ in box), tuple(b for _, b in box)
         part = p[tuple(slice(a, b) for a, b in box)]
         if (part < 0).all():
@@ -123,7 +126,7 @@ def _boxes(p: Ints) -> list[tuple[Any, ...]] | None:
             for axis, n in enumerate(part.shape)
         )
         grid = np.ix_(*(np.arange(n) * s for n, s in zip(part.shape, steps, strict=True)))
-        if not np.array_equal(part, sum(grid, np.int64(first))):
+        if part.min() < 0 or not np.array_equal(part, sum(grid, np.int64(first))):
             return None
         found.append((lo, hi, first, steps))
     return found

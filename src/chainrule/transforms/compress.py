@@ -1,7 +1,8 @@
 """Sparse Jacobians by compression: few sweeps with sums of unit vectors, and the entries read off.
 
-What depends on the pattern alone is prepared once: the pattern, its colouring, the seeds, and where each entry is found. It holds
-as long as the function's graph has the same structure; at another branch, or other indices, it is prepared anew.
+What depends on the pattern alone is prepared once: the pattern, its colouring, the seeds, and where each entry is found; or how
+the entries are computed directly (`transforms.direct`), where that takes less. It holds as long as the function's graph has the
+same structure; at another branch, or other indices, it is prepared anew.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from chainrule.ir.primitive import ops
 from chainrule.ir.types import Array
 from chainrule.linear.maps import Slot
 from chainrule.trace.sparse import Layout
+from chainrule.transforms.direct import Direct, plan_terms
 from chainrule.transforms.linearised import Linearised, pull, push, swept
 from chainrule.transforms.sparsity import kept, pattern, same_structure, structure
 
@@ -37,7 +39,6 @@ class Compression:
     followed by the reverse sweeps'.
     """
 
-    structure: list[Any]
     pattern: csr_array
     colouring: Colouring
     layout: Layout
@@ -52,8 +53,8 @@ class Compression:
         return 4 * self.pattern.nnz <= m * n and 4 * self.colouring.colours <= min(m, n)
 
 
-def prepare(graph: Linearised, found: csr_array, side: Side = "auto") -> Compression:
-    """Colour the pattern of a linearised function."""
+def prepare(found: csr_array, side: Side = "auto") -> Compression:
+    """Colour the pattern of a Jacobian."""
     if side == "symmetric":
         found = _both(found, found.T.tocsr())
     colouring = _coloured(found, side)
@@ -62,7 +63,6 @@ def prepare(graph: Linearised, found: csr_array, side: Side = "auto") -> Compres
     forward = colouring.index < m * c
     by_colour = colouring.index % max(c, 1) * m + colouring.index // max(c, 1)
     return Compression(
-        kept(structure(graph)),
         found,
         colouring,
         layout,
@@ -96,13 +96,36 @@ def _coloured(found: csr_array, side: Side) -> Colouring:
     return other if other.colours < columns.colours else columns
 
 
+@dataclass(eq=False)
+class Known:
+    """What was found out for one structure: its compression, None where its pattern is not worth one; how its entries are
+    computed directly, None where they cannot be; and which of the two is taken.
+    """
+
+    structure: list[Any]
+    compression: Compression | None = None
+    direct: Direct | None = None
+    is_coloured: bool = False
+    is_tried: bool = False
+    is_direct: bool | None = None
+
+
 class Prepared:
-    """The compressions of one function and one signature."""
+    """What is known of one function and one signature, by structure."""
 
     def __init__(self, side: Side = "auto") -> None:
         self.side: Side = side
-        self.known: list[Compression] = []
-        self.refused: list[list[Any]] = []
+        self.known: list[Known] = []
+
+    def here(self, graph: Linearised) -> Known:
+        """What is known for a graph's structure, which is remembered from now on."""
+        found = structure(graph)
+        for known in self.known:
+            if same_structure(known.structure, found):
+                return known
+        known = Known(kept(found))
+        self.known = [known, *self.known[: _MOST - 1]]
+        return known
 
     @overload
     def of(self, graph: Linearised, worth: None = None) -> Compression: ...
@@ -110,19 +133,21 @@ class Prepared:
     def of(self, graph: Linearised, worth: Callable[[csr_array], bool] | None) -> Compression | None: ...
     def of(self, graph: Linearised, worth: Callable[[csr_array], bool] | None = None) -> Compression | None:
         """The compression for a graph: one known for its structure, or a new one; None where its pattern is not worth it."""
-        here = structure(graph)
-        for compression in self.known:
-            if same_structure(compression.structure, here):
-                return compression
-        if worth is not None and any(same_structure(known, here) for known in self.refused):
-            return None
-        found = pattern(graph)
-        if worth is not None and not worth(found):
-            self.refused = [kept(here), *self.refused[: _MOST - 1]]
-            return None
-        compression = prepare(graph, found, self.side)
-        self.known = [compression, *self.known[: _MOST - 1]]
-        return compression
+        known = self.here(graph)
+        if known.compression is None and not (known.is_coloured and worth is not None):
+            known.is_coloured = True
+            found = pattern(graph)
+            if worth is None or worth(found):
+                known.compression = prepare(found, self.side)
+        return known.compression
+
+    def direct(self, graph: Linearised) -> Direct | None:
+        """How the entries of a graph are computed directly; None where they cannot be."""
+        known = self.here(graph)
+        if not known.is_tried:
+            known.is_tried = True
+            known.direct = plan_terms(graph, symmetric=self.side == "symmetric")
+        return known.direct
 
 
 def entries(graph: Linearised, compression: Compression, chunk: int | None = None) -> Array:

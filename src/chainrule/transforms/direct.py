@@ -403,10 +403,16 @@ class Direct:
         """How many arrays of entries there are."""
         return sum(map(len, self.groups))
 
-    def values(self, graph: Linearised) -> Array:
-        """The entries for a graph of the structure that this was planned for."""
+    @property
+    def pays(self) -> bool:
+        """Whether a sparse result saves most of the entries, and its arrays most of the sweeps."""
+        m, n = self.layout.shape
+        return 4 * len(self.layout.indices) <= m * n and 4 * self.terms <= min(m, n)
+
+    def values(self, graph: Linearised, made: Callable[[Array], Array] = lambda x: x) -> Array:
+        """The entries for a graph of the structure that this was planned for; `made` is what stands for coefficients."""
         with np.errstate(all="ignore"), strong_products():
-            return _Values(self, graph).entries()
+            return _Values(self, graph, made).entries()
 
     @property
     def parts(self) -> Iterator[tuple[int, Part]]:
@@ -541,8 +547,8 @@ class _Values:
     A number stands for an array that is that number wherever the term is placed, and zero elsewhere.
     """
 
-    def __init__(self, direct: Direct, graph: Linearised) -> None:
-        self.direct, self.graph = direct, graph
+    def __init__(self, direct: Direct, graph: Linearised, made: Callable[[Array], Array]) -> None:
+        self.direct, self.graph, self.made = direct, graph, made
         self.ahead: dict[tuple[int, int], Any] = {}
         self.behind: dict[tuple[int, int], Any] = {}
         self.carried: dict[Any, Any] = {}
@@ -563,13 +569,10 @@ class _Values:
     def _group(self, group: Sequence[Item], keeps: Sequence[Any]) -> Any:
         found = [self._item(item) for item in group]
         if len(found) == 1:
-            shape = self.graph.types[group[0].vertex].shape
-            return np.broadcast_to(np.asarray(found[0]), shape) if isinstance(found[0], float) else found[0]
+            return self._array(found[0], group[0].vertex, None) if isinstance(found[0], float) else found[0]
         total = None
         for item, x, keep in zip(group, found, keeps, strict=True):
-            kind = self.graph.types[item.vertex]
-            x = np.broadcast_to(kind.dtype.type(x), kind.shape) if isinstance(x, float) else x
-            x = _kept(x, keep)
+            x = _kept(self._array(x, item.vertex, None) if isinstance(x, float) else x, keep)
             total = x if total is None else total + x
         return total
 
@@ -581,10 +584,8 @@ class _Values:
         term = self.direct.meeting[item.vertex][item.forward]
         f = self._sum(item.vertex, term, forward=True) if term.parts else 1.0
         if isinstance(f, float):
-            return r * f if isinstance(r, float) or f != 1.0 else r
-        if isinstance(r, float):
-            return f if r == 1.0 else f * r
-        return ops.strong_multiply(r, f)
+            return r * f if isinstance(r, float) else _scaled(r, f)
+        return _scaled(f, r) if isinstance(r, float) else ops.strong_multiply(r, f)
 
     def _sum(self, v: int, term: Term, *, forward: bool) -> Any:
         """The value of a term; a number where all its parts are."""
@@ -603,7 +604,8 @@ class _Values:
         """A number as an array."""
         kind = self.graph.types[v]
         number = kind.dtype.type(x)
-        return np.broadcast_to(number, kind.shape) if placed is None else np.where(placed, number, kind.dtype.type(0))
+        whole = np.broadcast_to(number, kind.shape) if placed is None else np.where(placed, number, kind.dtype.type(0))
+        return self.made(whole)
 
     def _part(self, v: int, p: Part, *, forward: bool) -> Any:
         key = (forward, p.edge, p.term, p.at)
@@ -625,17 +627,29 @@ class _Values:
             number = _number(m, x, einsum)
             if number is not None:
                 return number
-            terms = (self.direct.ahead if forward else self.direct.behind)[source]
-            x = self._array(x, source, terms[p.term].placed)
+            placed = (self.direct.ahead if forward else self.direct.behind)[source][p.term].placed
+            if placed is None and type(m) is maps.Diagonal and einsum is None and m.in_shape == m.out_shape:
+                return self._coefficients(m, x, v)
+            x = self._array(x, source, placed)
         if einsum is not None:
             assert p.at is not None
             summed = _summed(einsum, forward=forward)
             given, _ = _sides(einsum, forward=forward)
             x = ops.slice(x, key=_key(p.at, [given.index(a) for a in summed], len(given)))
             m = einsum.at(dict(zip(summed, p.at, strict=True)))
-        x = m.apply(x) if forward else m.adjoint(x)
+        if isinstance(m, maps.Scale) and m.in_shape == m.out_shape:
+            x = _scaled(x, m.factor)
+        else:
+            x = m.apply(x) if forward else m.adjoint(x)
         dtype = self.graph.types[v].dtype
         return x if x.dtype == dtype else convert(x, dtype)
+
+    def _coefficients(self, m: maps.Diagonal, x: float, v: int) -> Array:
+        """A number through a diagonal map: a multiple of its coefficients."""
+        found = self.made(m.coefficients if hasattr(m.coefficients, "dtype") else np.asarray(m.coefficients))
+        found = maps.spread(_scaled(found, x), m.out_shape)
+        dtype = self.graph.types[v].dtype
+        return found if found.dtype == dtype else convert(found, dtype)
 
 
 def _number(m: LinearMap, x: float, einsum: Einsum | None) -> float | None:
@@ -645,6 +659,12 @@ def _number(m: LinearMap, x: float, einsum: Einsum | None) -> float | None:
     if isinstance(m, maps.Scale):
         return x * float(m.factor) if m.in_shape == m.out_shape and m.in_dtype.kind != "c" else None
     return x if isinstance(m, _MOVES) or (isinstance(m, maps.Expand) and m.in_shape == m.out_shape) else None
+
+
+def _scaled(x: Array, factor: float) -> Array:
+    if factor == 1.0:
+        return x
+    return ops.negative(x) if factor == -1.0 else ops.multiply(x, factor)
 
 
 def _kept(x: Array, keep: Any) -> Array:

@@ -221,7 +221,8 @@ def _fills_all(e: Equation) -> bool:
     """Whether the pieces of an `assemble`, which do not overlap, are all of its result."""
     if e.primitive.name != "assemble":
         return False
-    return sum(prod(b - a for a, b in zip(p[1], p[2], strict=True)) for p in e.params["pieces"]) == e.outs[0].type.size
+    covered = sum(prod(b - a for a, b in zip(low, high, strict=True)) for _, low, high, *_ in e.params["pieces"])
+    return bool(covered == e.outs[0].type.size)
 
 
 def _price(at: Component, k: int) -> float:
