@@ -81,7 +81,7 @@ def test_an_equal_program_is_not_compiled_again(name, root, compilations):
     second = native.Native(again)
     assert len(compilations) == 1
     assert len(cache.contents()) == 1
-    assert second.describe() == first.describe()
+    assert second.report() == first.report()
     for at in (x, 0.5 * x + 0.1):
         for found, wanted in zip(second([at]), Interpreted(again)([at]), strict=True):
             np.testing.assert_allclose(found, wanted, rtol=1e-10, atol=1e-12)

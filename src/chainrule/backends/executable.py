@@ -2,11 +2,49 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from chainrule.ir.program import Program
+from chainrule.ir.program import Equation, Origin, Program
+
+
+@dataclass(frozen=True)
+class ByNumpy:
+    """An operation that NumPy computes, and why it is not part of native code."""
+
+    operation: str
+    why: str
+    origin: Origin | None
+
+    def __str__(self) -> str:
+        place = f"  # {os.path.basename(self.origin.file)}:{self.origin.line}" if self.origin else ""
+        return f"{self.operation}: {self.why}{place}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """How a program runs: its regions of native code, what NumPy computes between them, and the bytes of its workspace."""
+
+    regions: tuple[str, ...]
+    by_numpy: tuple[ByNumpy, ...]
+    workspace: int
+    kernels: int  # that differ by more than their buffers
+
+    def __str__(self) -> str:
+        count = f"{self.kernels} different kernel{'s' * (self.kernels != 1)}"
+        lines = [f"native code: {count}, workspace of {self.workspace} bytes" if self.regions else "no native code"]
+        lines += [f"  {line}" for line in self.regions]
+        if self.by_numpy:
+            lines += ["by NumPy", *(f"  {e}" for e in self.by_numpy)]
+        return "\n".join(lines)
+
+
+def by_numpy(e: Equation, why: str) -> ByNumpy:
+    """An equation that NumPy computes."""
+    return ByNumpy(f"{e.primitive.name} {', '.join(str(o.type) for o in e.outs)}", why, e.origin)
 
 
 class Executable(ABC):
@@ -19,5 +57,5 @@ class Executable(ABC):
         """The outputs for these inputs, whose types are the program's."""
 
     @abstractmethod
-    def describe(self) -> str:
-        """How it runs, as text."""
+    def report(self) -> Report:
+        """How it runs."""

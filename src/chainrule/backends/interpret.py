@@ -7,15 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.backends.executable import Executable
+from chainrule.backends.executable import Executable, Report, by_numpy
 from chainrule.ir.program import Equation, Literal, Program, Var, last_uses, located
 
 
 class Interpreted(Executable):
     """A program run by NumPy; each value is dropped after its last use."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, why: str = "the backend is NumPy") -> None:
         self.program = program
+        self.why = why
         self._dead = last_uses(program)
 
     def __call__(self, leaves: Sequence[Any]) -> list[Any]:
@@ -28,8 +29,8 @@ class Interpreted(Executable):
         given = {id(x) for x in leaves}
         return [_own(a.value if isinstance(a, Literal) else env[a], a, given) for a in self.program.outputs]
 
-    def describe(self) -> str:
-        return "by NumPy, one operation after the other"
+    def report(self) -> Report:
+        return Report((), tuple(by_numpy(e, self.why) for e in self.program.equations), 0, 0)
 
 
 def run_equation(equation: Equation, env: dict[Var, Any]) -> None:

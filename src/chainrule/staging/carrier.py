@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import threading
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,7 +48,7 @@ class Staged(CustomRule):
         self.expected = expected
         self.lock = threading.RLock()
         self.seconds = 0.0  # that compiling took
-        self._derived: dict[Hashable, Any] = {}
+        self._derived: dict[tuple[Any, ...], Any] = {}
 
     def __str__(self) -> str:
         return self.program.name
@@ -171,7 +171,17 @@ class Staged(CustomRule):
 
     # ---- derived programs
 
-    def derived(self, key: Hashable, make: Callable[[], Any]) -> Any:
+    def derivatives(self) -> Iterator[str]:
+        """What has been derived from this program, in words."""
+        for key, found in list(self._derived.items()):
+            if isinstance(found, Forwards):
+                kept = ", ".join(str(found.staged.outputs[k].type) for k in found.residuals) or "nothing"
+                mode = "reverse" if found.mode == "pull" else "forward"
+                yield f"{mode} mode, keeping {kept} from values to derivatives"
+            elif found is not None and key[0] == "batch":
+                yield f"batches of {key[1]}"
+
+    def derived(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
         """What is derived from this program, made once."""
         if key not in self._derived:
             with self.lock:

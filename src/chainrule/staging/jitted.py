@@ -18,7 +18,7 @@ from typing import Any, overload
 
 from chainrule.backends import fast_entry
 from chainrule.ir.primitive import is_tracer
-from chainrule.staging.paths import Backend, Path, Paths
+from chainrule.staging.paths import Backend, Paths
 from chainrule.staging.signature import Layout, layout, leaf, signature
 from chainrule.trace import inlining, tree
 from chainrule.trace.record import is_recorded
@@ -89,13 +89,18 @@ class Jitted:
         if entry is not None:
             self.__call__ = entry
 
-    def paths(self, *args: Any, **kwargs: Any) -> Sequence[Path]:
-        """The compiled paths for a call like this; compiles one where there is none."""
+    def known(self, *args: Any, **kwargs: Any) -> Paths:
+        """What is known for calls like this; recorded and compiled now where nothing is."""
         call = layout(args, kwargs, self.static_argnums)
         paths = self._paths(call, [leaf(x) for x in call.leaves])
         if not paths.paths:
             self._call(*args, **kwargs)
-        return paths.paths
+        return paths
+
+    @property
+    def signatures(self) -> int:
+        """How many kinds of arguments it has been recorded for."""
+        return len(self._staged)
 
     def clear(self) -> None:
         """Forget everything that was recorded and compiled."""
@@ -150,16 +155,3 @@ def jit(
     if f is None:
         return lambda g: Jitted(g, numbers, backend)
     return Jitted(f, numbers, backend)
-
-
-def describe(jitted: Jitted, *args: Any, **kwargs: Any) -> str:
-    """The stages of a jitted function for these arguments, as text: each path's program, then its kernels and what NumPy runs.
-
-    >>> import numpy as np
-    >>> print(describe(jit(lambda x: x + 1.0, backend="numpy"), np.ones(3)))  # doctest: +ELLIPSIS
-    program <lambda>(a: f64[3]) -> f64[3]
-      b: f64[3] = add a 1.0 ...
-      return b
-    by NumPy, one operation after the other
-    """
-    return "\n\n".join(f"{path.program}\n{path.executable.describe()}" for path in jitted.paths(*args, **kwargs))

@@ -35,8 +35,8 @@ def compiled(program: Program) -> Executable:
     """An executable of native code; of NumPy's operations where the program does not lend itself to any."""
     try:
         return Native(program)
-    except (Unlowerable, RuntimeError):  # LLVM reports what it cannot do as a RuntimeError
-        return Interpreted(program)
+    except (Unlowerable, RuntimeError) as error:  # LLVM reports what it cannot do as a RuntimeError
+        return Interpreted(program, str(error))
 
 
 def entry_of(

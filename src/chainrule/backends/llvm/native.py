@@ -19,13 +19,14 @@ import numpy as np
 from llvmlite import ir
 
 from chainrule import cache
-from chainrule.backends.executable import Executable
+from chainrule.backends.executable import Executable, Report, by_numpy
 from chainrule.backends.interpret import Interpreted, run_equation
 from chainrule.backends.llvm import blas, canonical
 from chainrule.backends.llvm.blas import MatrixProduct, matrix_product, product_function
 from chainrule.backends.llvm.emit import I64, PTR, kernel_function
 from chainrule.backends.llvm.index import Unlowerable
 from chainrule.backends.llvm.kernels import Lowering
+from chainrule.backends.llvm.left import why_left
 from chainrule.backends.llvm.partition import Kernel, Partition, Plan, is_for_blas
 from chainrule.backends.llvm.pool import empty
 from chainrule.backends.llvm.target import Loaded, Target, host, object_code
@@ -74,6 +75,7 @@ class Code:
         self.products: list[MatrixProduct] = []
         self.described: list[str] = []
         self.different = 0
+        self.refused: dict[Equation, str] = {}  # what kernels could not express, and why
         self.functions: dict[Any, Any] = {}
         self.when: list[list[Atom]] = []  # the buffers that each kernel and each operation of NumPy touches
         self.uniform = Constants()
@@ -152,7 +154,7 @@ class Code:
 
 def build(program: Program, target: Target) -> Code:
     """The code of a program as arranged for BLAS; what cannot be lowered is kept in memory or left to NumPy, until the rest can."""
-    refused: set[Equation] = set()
+    refused: dict[Equation, str] = {}
     forced: set[Equation] = set()
     with _building:
         limit = sys.getrecursionlimit()
@@ -160,12 +162,16 @@ def build(program: Program, target: Target) -> Code:
         try:
             for _ in range(_ATTEMPTS):
                 try:
-                    return Code(program, Partition(program, refused, forced).plan(), target)
+                    code = Code(program, Partition(program, refused, forced).plan(), target)
+                    code.refused = refused
+                    return code
                 except Unlowerable as refusal:
                     if refusal.equation is None:
                         raise
-                    chosen = forced if refusal.too_long and refusal.equation not in forced else refused
-                    chosen.add(refusal.equation)
+                    if refusal.too_long and refusal.equation not in forced:
+                        forced.add(refusal.equation)
+                    else:
+                        refused[refusal.equation] = str(refusal)
         finally:
             sys.setrecursionlimit(limit)
     raise Unlowerable("a program that does not come apart")
@@ -311,16 +317,14 @@ class Native(Executable):
             out.append(x)
         return out
 
-    def describe(self) -> str:
-        lines = list(self.code.described)
-        lines += [f"by BLAS: {blas.text(p)}" for p in self.code.products]
-        lines += [
-            f"by NumPy: {s.primitive.name} {', '.join(str(o.type) for o in s.outs)}"
-            for s in self.steps
-            if isinstance(s, Equation)
-        ]
-        lines.append(f"workspace of {self.workspace} bytes, {self.code.different} different kernels")
-        return "\n".join(lines)
+    def report(self) -> Report:
+        left = (s for s in self.steps if isinstance(s, Equation))
+        return Report(
+            (*self.code.described, *(f"BLAS: {blas.text(p)}" for p in self.code.products)),
+            tuple(by_numpy(e, why_left(e, self.code.refused)) for e in left),
+            self.workspace,
+            self.code.different,
+        )
 
 
 def _first_gap(live: Sequence[tuple[int, int, int]], need: int) -> int:

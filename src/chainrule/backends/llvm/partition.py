@@ -7,7 +7,7 @@ reading it; everything else is computed inside the kernels that need it. Roots o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -140,7 +140,7 @@ def _mixed_extents(program: Program) -> set[int]:
 class Partition:
     """The decisions under way, one equation after the other."""
 
-    def __init__(self, program: Program, refused: set[Equation], forced: set[Equation]) -> None:
+    def __init__(self, program: Program, refused: Container[Equation], forced: set[Equation]) -> None:
         self.program = program
         self.refused = refused
         self.forced = forced
