@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,7 @@ from chainrule.numpy.arguments import as_array, as_objects, decide
 from chainrule.numpy.indexing import plain_shape
 from chainrule.numpy.shaping import broadcast_to, moveaxis
 from chainrule.trace.intercept import contains_tracer, intercepts
-from chainrule.trace.numpy_protocols import implements
+from chainrule.trace.numpy_protocols import as_object, implements, wants_other_operand
 
 _plain_array = np.array
 
@@ -38,7 +39,15 @@ def array(obj: Any, dtype: Any = None, *, copy: Any = True, order: str = "K", nd
     return _raised(np.copy(made) if made is obj and copy else made, ndmin)
 
 
-@intercepts(np, "asarray", "asanyarray", "asarray_chkfinite")
+@intercepts(np, "asanyarray")
+def asanyarray(a: Any, dtype: Any = None, order: Any = None, **options: Any) -> Any:
+    """np.asanyarray of traced values."""
+    if is_tracer(a) and wants_other_operand(sys._getframe(2)):  # beyond the frame of the interception
+        return as_object(a)
+    return asarray(a, dtype, order, **options)
+
+
+@intercepts(np, "asarray", "asarray_chkfinite")
 def asarray(a: Any, dtype: Any = None, order: Any = None, *, copy: Any = None, **_: Any) -> Any:
     """np.asarray of traced values."""
     if dtype is not None and np.dtype(dtype) == object:

@@ -10,7 +10,7 @@ import numpy as np
 from chainrule.ir.primitive import ops
 from chainrule.numpy.arguments import as_array, axis_index
 from chainrule.numpy.shaping import moveaxis
-from chainrule.trace.numpy_protocols import UFUNCS, implements
+from chainrule.trace.numpy_protocols import UFUNCS, implements, is_sparse
 
 Labels = tuple[int, ...]
 
@@ -32,6 +32,8 @@ def _presum(x: Any, labels: Labels, needed: set[int]) -> tuple[Any, Labels]:
 @implements(np.dot, method="dot")
 def dot(a: Any, b: Any, out: Any = None) -> Any:
     """NumPy's dot."""
+    if is_sparse(a) or is_sparse(b):
+        return _sparse_product(a, b)
     a, b = as_array(a), as_array(b)
     if a.ndim == 0 or b.ndim == 0:
         return ops.multiply(a, b)
@@ -49,9 +51,17 @@ def _same(n: int, m: int, a: Any, b: Any) -> None:
         raise ValueError(f"shapes {a.shape} and {b.shape} not aligned: {n} != {m}")
 
 
+def _sparse_product(a: Any, b: Any) -> Any:
+    from chainrule.trace.sparse import sparse_product  # loads at first use
+
+    return sparse_product(a, b)
+
+
 @implements(np.matmul)
 def matmul(a: Any, b: Any) -> Any:
     """NumPy's matmul."""
+    if is_sparse(a) or is_sparse(b):
+        return _sparse_product(a, b)
     a, b = as_array(a), as_array(b)
     if a.ndim == 0 or b.ndim == 0:
         raise ValueError("matmul: Input operand does not have enough dimensions")

@@ -99,6 +99,11 @@ def other_operand(x: Any) -> Any:
         return NotImplemented
     if isinstance(x, list | tuple | np.ndarray):
         return operand(x)
+    if is_sparse(x):
+        raise TraceError(
+            f"a {type(x).__name__} of scipy.sparse in an operation on traced values by elements",
+            "Write S @ x for the product of matrices, and S.toarray() for the rest.",
+        )
     is_array_like = hasattr(x, "__array__") or (isinstance(x, Sequence) and not isinstance(x, str | bytes))
     return np.asarray(x) if is_array_like else NotImplemented
 
@@ -111,6 +116,24 @@ def _of_subclass(x: Any) -> Any:
             "Use np.asarray of a matrix with `@`, and np.where(mask, ...) in the place of a masked array.",
         )
     return np.asarray(x)
+
+
+def is_sparse(x: Any) -> bool:
+    """Whether x is a matrix or array of scipy.sparse."""
+    return type(x).__module__.startswith("scipy.sparse.") and hasattr(x, "tocsr")
+
+
+def as_object(x: Any) -> Any:
+    """The traced array itself as the one item of an array of objects."""
+    return np.fromiter((x,), object, 1).reshape(())
+
+
+def wants_other_operand(caller: FrameType) -> bool:
+    """Whether scipy.sparse asks what a traced operand of `S @ t` is.
+
+    It leaves the product to the operand when NumPy can make no array of it but one of objects.
+    """
+    return caller.f_code.co_name == "_matmul_dispatch" and caller.f_globals["__name__"].startswith("scipy.sparse.")
 
 
 def define_namespace(module: Any) -> None:

@@ -1,7 +1,9 @@
-"""Sparse results of traced functions: the entries are traced, where they are is fixed.
+"""Sparse matrices among traced values: the entries may be traced, where they are is fixed.
 
 A `SparseMatrix` stands for a scipy.sparse.csr_array while its entries are recorded. As a tree its one leaf is the entries, and a
 tree rebuilt from plain entries is a csr_array: so a staged function that computes a sparse Jacobian returns scipy.sparse.
+
+A matrix of scipy.sparse in a product with traced values is one whose entries are plain.
 """
 
 from __future__ import annotations
@@ -12,17 +14,18 @@ import numpy as np
 import optree
 from numpy.typing import NDArray
 
-from chainrule.errors import ShapeError
+from chainrule.errors import ShapeError, TraceError
 from chainrule.ir.primitive import is_tracer, ops
 from chainrule.ir.types import Array
 from chainrule.linear.maps import Slot
+from chainrule.trace.numpy_protocols import is_sparse
 from chainrule.trace.tree import NAMESPACE
 
 Ints = NDArray[Any]
 
 
 class Layout:
-    """Where the entries of a matrix are, in canonical CSR form; compared by identity."""
+    """Where the entries of a matrix are, in CSR form; compared by identity."""
 
     __slots__ = ("indices", "indptr", "rows", "shape")
 
@@ -76,6 +79,11 @@ class SparseMatrix:
         return ops.scatter_add(self.data, *self._places, key=(Slot(0), Slot(1)), shape=self.shape)
 
     def __matmul__(self, other: Array) -> Array:
+        if other.ndim not in (1, 2) or other.shape[0] != self.shape[1]:
+            raise ShapeError(
+                f"a sparse matrix of shape {self.shape} times an array of shape {other.shape}",
+                "Multiply it by a vector or matrix of as many rows as it has columns.",
+            )
         rows, columns = self._places
         taken = ops.gather(other, columns, key=(Slot(0),))
         data = ops.reshape(self.data, shape=(self.data.shape[0], *(1,) * (taken.ndim - 1)))
@@ -95,6 +103,28 @@ def _unflatten(metadata: tuple[Layout, bool], children: tuple[Any]) -> Any:
         out = layout.matrix(children[0])
         return out.T if turned else out
     return SparseMatrix(children[0], layout, turned=turned)
+
+
+# ---- matrices of scipy.sparse
+
+
+def sparse_product(a: Any, b: Any) -> Array:
+    """a @ b on traced values, one of them a matrix of scipy.sparse."""
+    if is_sparse(a):
+        return _constant(a) @ b
+    if a.ndim == 1:
+        return _constant(b).T @ a
+    return ops.transpose(_constant(b).T @ ops.transpose(a, axes=(1, 0)), axes=(1, 0))
+
+
+def _constant(m: Any) -> SparseMatrix:
+    if m.ndim != 2:
+        raise TraceError(
+            f"a {type(m).__name__} of shape {m.shape} in a product with traced values",
+            "Give it two axes, m.reshape(1, -1), or make it dense, m.toarray().",
+        )
+    m = m.tocsr()
+    return SparseMatrix(m.data, Layout(m.indptr, m.indices, m.shape))
 
 
 optree.register_pytree_node(SparseMatrix, _flatten, _unflatten, namespace=NAMESPACE)  # type: ignore[arg-type]

@@ -73,11 +73,12 @@ class Tracer(TracerBase):
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         # A number may be the item of a list: then it stays what it is, in an array of objects, which loses nothing.
-        if not self.shape and (dtype is None or dtype is object or dtype == np.dtype(object)):
-            return np.fromiter((self,), object, 1).reshape(())
+        is_number = not self.shape and (dtype is None or dtype is object or dtype == np.dtype(object))
+        if is_number or protocols.wants_other_operand(sys._getframe(1)):
+            return protocols.as_object(self)
         raise TraceError(
             f"a traced {ArrayType.of(self)} was about to become a plain NumPy array, which would lose its derivative",
-            "Use NumPy functions on it as it is, or cr.value(x) where a constant is meant.",
+            "Use NumPy's functions on it as it is (a @ x or np.dot(a, x) for a.dot(x)), or cr.value(x) where a constant is meant.",
         )
 
     # ---- attributes
