@@ -25,6 +25,16 @@ def as_array(x: Any, dtype: Any = None) -> Any:
     return x if dtype is None else x.astype(np.dtype(dtype))
 
 
+def in_dtype(x: Any, dtype: Any) -> Any:
+    """An array or tracer in a dtype; itself where it has that one."""
+    return x if x.dtype == dtype else x.astype(dtype)
+
+
+def result_dtype(items: Sequence[Any]) -> np.dtype[Any]:
+    """The dtype of values together; Python numbers among them take that of the others."""
+    return np.result_type(*(x if isinstance(x, bool | int | float | complex) else as_array(x).dtype for x in items))
+
+
 def as_objects(x: Any) -> Any:
     """A traced array as an array of objects, its elements: what NumPy computes with their operators."""
     items = np.fromiter((x[i] for i in np.ndindex(x.shape)), object, x.size)

@@ -12,7 +12,7 @@ import numpy as np
 
 from chainrule.errors import TraceError
 from chainrule.ir.primitive import is_tracer, ops
-from chainrule.numpy.arguments import as_array, as_objects, decide
+from chainrule.numpy.arguments import as_array, as_objects, decide, in_dtype, result_dtype
 from chainrule.numpy.indexing import plain_shape
 from chainrule.numpy.shaping import broadcast_to, moveaxis
 from chainrule.trace.intercept import contains_tracer, intercepts
@@ -124,7 +124,8 @@ def arange(start: Any, stop: Any = None, step: Any = 1, dtype: Any = None, **_: 
 
 
 def _float_dtype(*xs: Any) -> np.dtype[Any]:
-    return np.result_type(*(x.dtype if hasattr(x, "dtype") else x for x in xs), float(1))
+    """The inexact dtype of arrays together; Python numbers among them take that of the others."""
+    return result_dtype([*xs, 1.0])
 
 
 @implements(np.linspace)
@@ -143,8 +144,8 @@ def linspace(
     num = int(num)
     if num < 0:
         raise ValueError(f"Number of samples, {num}, must be non-negative.")
-    start, stop = as_array(start) * 1.0, as_array(stop) * 1.0
     kind = _float_dtype(start, stop)
+    start, stop = in_dtype(as_array(start), kind), in_dtype(as_array(stop), kind)
     gap = stop - start
     spaces = num - 1 if endpoint else num
     numbers = np.arange(num, dtype=kind).reshape((-1,) + (1,) * gap.ndim)
@@ -180,7 +181,8 @@ def logspace(
 @implements(np.geomspace)
 def geomspace(start: Any, stop: Any, num: Any = 50, endpoint: bool = True, dtype: Any = None, axis: int = 0) -> Any:
     """NumPy's geomspace; differentiable in both ends, which have one sign, or are complex."""
-    start, stop = as_array(start) * 1.0, as_array(stop) * 1.0
+    kind = np.promote_types(_float_dtype(start, stop), np.float64)  # NumPy's, whatever the precision of the ends
+    start, stop = in_dtype(as_array(start), kind), in_dtype(as_array(stop), kind)
     if any(not is_tracer(x) and np.any(x == 0) for x in (start, stop)):
         raise ValueError("Geometric sequence cannot include zero")
     sign = ops.sign(start)
@@ -201,6 +203,7 @@ def geomspace(start: Any, stop: Any, num: Any = 50, endpoint: bool = True, dtype
 def vander(x: Any, N: int | None = None, increasing: bool = False) -> Any:
     """NumPy's vander: the powers of a vector as columns."""
     x = as_array(x)
+    x = in_dtype(x, np.promote_types(x.dtype, int))
     if x.ndim != 1:
         raise ValueError("x must be a one-dimensional array or sequence.")
     count = len(x) if N is None else N

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.ir.primitive import ops
-from chainrule.numpy.arguments import as_array, axis_index, part, sole_axis
+from chainrule.numpy.arguments import as_array, axis_index, in_dtype, part, sole_axis
 from chainrule.numpy.indexing import take_along_axis
 from chainrule.trace.numpy_protocols import implements
 
@@ -116,9 +116,9 @@ def ediff1d(ary: Any, to_end: Any = None, to_begin: Any = None) -> Any:
     flat = np.ravel(as_array(ary))
     parts = [flat[1:] - flat[:-1]]
     if to_begin is not None:
-        parts.insert(0, np.ravel(as_array(to_begin)))
+        parts.insert(0, np.ravel(in_dtype(as_array(to_begin), flat.dtype)))
     if to_end is not None:
-        parts.append(np.ravel(as_array(to_end)))
+        parts.append(np.ravel(in_dtype(as_array(to_end), flat.dtype)))
     return ops.concatenate(*parts, axis=0) if len(parts) > 1 else parts[0]
 
 

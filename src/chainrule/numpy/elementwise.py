@@ -10,7 +10,7 @@ import numpy as np
 
 from chainrule.errors import TraceError
 from chainrule.ir.primitive import ops
-from chainrule.numpy.arguments import as_array, as_objects, decide
+from chainrule.numpy.arguments import as_array, as_objects, decide, in_dtype, result_dtype
 from chainrule.numpy.shaping import broadcast_to
 from chainrule.prims import elementwise as prims
 from chainrule.trace.numpy_protocols import METHODS, PROPERTIES, UFUNCS, implements
@@ -38,6 +38,8 @@ def _frexp(x: Any) -> tuple[Any, Any]:
 
 
 UFUNCS[np.modf] = _modf
+# An exponent is an integer, whatever it is an exponent of.
+UFUNCS[np.ldexp] = lambda x, i: ops.ldexp(x, as_array(i))
 UFUNCS[np.frexp] = _frexp
 
 
@@ -123,7 +125,8 @@ def select(condlist: Sequence[Any], choicelist: Sequence[Any], default: Any = 0)
 def choose(a: Any, choices: Sequence[Any], out: Any = None, mode: str = "raise") -> Any:
     """NumPy's choose: of several arrays, at every place the one whose number stands in a."""
     a = as_array(a)
-    items = [as_array(c) for c in choices]
+    kind = result_dtype(choices)
+    items = [in_dtype(as_array(c), kind) for c in choices]
     n = len(items)
     if mode == "raise" and not builtins.all(0 <= decide(bound) < n for bound in (a.min(), a.max())):
         raise ValueError("invalid entry in choice array")

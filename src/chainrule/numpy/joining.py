@@ -10,7 +10,7 @@ import numpy as np
 
 from chainrule.errors import MissingRule, TraceError
 from chainrule.ir.primitive import is_tracer, ops
-from chainrule.numpy.arguments import as_array, axis_index, part, sole_axis
+from chainrule.numpy.arguments import as_array, axis_index, in_dtype, part, result_dtype, sole_axis
 from chainrule.numpy.indexing import moved, moved_along, take
 from chainrule.numpy.shaping import atleast_1d, atleast_2d, atleast_3d, moveaxis, ravel
 from chainrule.trace.intercept import contains_tracer, intercepts
@@ -157,8 +157,12 @@ class _Joiner:
     def __getitem__(self, key: Any) -> Any:
         if not contains_tracer(key):
             return self.original[key]
-        parts = [self._part(p) for p in (key if isinstance(key, tuple) else (key,))]
-        return concatenate(parts, self.axis)
+        keys = key if isinstance(key, tuple) else (key,)
+        parts = [self._part(p) for p in keys]
+        kind = result_dtype(
+            [p if isinstance(p, int | float | complex) else a for p, a in zip(keys, parts, strict=True)]
+        )
+        return concatenate([in_dtype(a, kind) for a in parts], self.axis)
 
     def _part(self, p: Any) -> Any:
         if isinstance(p, str):

@@ -11,7 +11,7 @@ import numpy as np
 from chainrule.errors import TraceError
 from chainrule.ir.primitive import is_tracer, ops
 from chainrule.linear.maps import Slot
-from chainrule.numpy.arguments import as_array, axis_index, axis_tuple, decide, part
+from chainrule.numpy.arguments import as_array, axis_index, axis_tuple, decide, in_dtype, part
 from chainrule.numpy.cumulative import diff
 from chainrule.numpy.indexing import take
 from chainrule.numpy.shaping import moveaxis, ravel
@@ -79,7 +79,7 @@ def _slope(f: Any, h: Any, axis: int, edge_order: int) -> Any:
             _sum_of(w * at(i) for i, w in enumerate(left)),
             -_sum_of(w * at(-1 - i) for i, w in enumerate(right)),
         )
-    return ops.concatenate(ends[0], inner, ends[1], axis=axis)
+    return in_dtype(ops.concatenate(ends[0], inner, ends[1], axis=axis), f.dtype)
 
 
 def _one_sided(h1: Any, h2: Any) -> tuple[Any, Any, Any]:
@@ -224,8 +224,7 @@ def cov(
     rows = _rows(m, rowvar)
     if y is not None:
         rows = np.concatenate([rows, _rows(y, rowvar)], axis=0)
-    rows = rows if rows.dtype.kind in "fc" else rows.astype(float)
-    rows = rows if dtype is None else rows.astype(dtype)
+    rows = in_dtype(rows, np.promote_types(rows.dtype, np.float64) if dtype is None else dtype)
     weights = None if fweights is None else as_array(fweights)
     if aweights is not None:
         weights = as_array(aweights) if weights is None else weights * as_array(aweights)
@@ -279,6 +278,8 @@ def bincount(x: Any, /, weights: Any = None, minlength: int = 0) -> Any:
     weights = as_array(weights)
     if weights.shape != bins.shape:
         raise ValueError("The weights and list don't have the same length.")
+    if weights.dtype.kind == "f":
+        weights = in_dtype(weights, np.float64)  # which NumPy adds up in
     return ops.scatter_add(weights, bins, key=(Slot(0),), shape=(length,))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from chainrule.errors import MissingRule, TraceError
 from chainrule.ir.primitive import is_tracer, ops
-from chainrule.numpy.arguments import as_array, part
+from chainrule.numpy.arguments import as_array, in_dtype, part
 from chainrule.numpy.indexing import moved
 from chainrule.trace.numpy_protocols import implements
 
@@ -79,6 +79,7 @@ def _linear_ramp(a: Any, widths: Widths, end_values: Any = 0) -> Any:
         steps = np.arange(width).reshape((-1,) + (1,) * (x.ndim - axis - 1)) / width
         end = ends[axis][after]
         rising = end + steps * (edge - end)
+        rising = in_dtype(rising, x.dtype)
         return part(rising, axis, None, None, -1) if after else rising
 
     return _each_side(a, widths, ramp)

@@ -8,7 +8,7 @@ import numpy as np
 
 from chainrule.errors import MissingRule
 from chainrule.ir.primitive import ops
-from chainrule.numpy.arguments import as_array, decide
+from chainrule.numpy.arguments import as_array, decide, in_dtype
 from chainrule.numpy.joining import concatenate
 from chainrule.numpy.numerical import convolve
 from chainrule.trace.numpy_protocols import implements
@@ -102,6 +102,7 @@ def poly(seq_of_zeros: Any) -> Any:
     zeros = np.atleast_1d(as_array(seq_of_zeros))
     if zeros.ndim != 1:
         raise ValueError("poly of a traced matrix is not covered: take the eigenvalues first")
+    zeros = in_dtype(zeros, np.mintypecode(zeros.dtype.char))
     out: Any = np.ones(1, zeros.dtype)
     for k in range(zeros.size):
         out = convolve(out, np.stack([np.ones((), zeros.dtype), ops.negative(zeros[k])]))

@@ -13,7 +13,7 @@ import numpy as np
 from chainrule.errors import MissingRule
 from chainrule.ir.primitive import is_tracer, ops
 from chainrule.linear.maps import Slot
-from chainrule.numpy.arguments import as_array, axis_tuple, extent, keep_axes
+from chainrule.numpy.arguments import as_array, axis_tuple, extent, in_dtype, keep_axes
 from chainrule.numpy.indexing import take
 from chainrule.numpy.shaping import transpose
 from chainrule.numpy.sorting import sort
@@ -123,12 +123,13 @@ def quantile(
         raise MissingRule(
             "`numpy.quantile` with weights= is not covered", "Repeat the elements, or use np.average of chosen ones."
         )
-    a, q = as_array(a), as_array(q)
+    a = as_array(a)
+    q = np.asarray(q, a.dtype) if isinstance(q, int | float) and a.dtype.kind == "f" else as_array(q)
     if a.dtype.kind == "c":
         raise TypeError("a must be an array of real numbers")
     q = q if q.dtype.kind == "f" else q.astype(float)
     _check(q)
-    lines, axes = _lines(a if a.dtype.kind == "f" else a.astype(float), axis)
+    lines, axes = _lines(in_dtype(a, np.promote_types(a.dtype if a.dtype.kind == "f" else float, q.dtype)), axis)
     ordered = sort(lines, 0)
     found = _quantile_of_lines(ordered, q, lines.shape[0], method)
     last = ordered[-1]
@@ -150,7 +151,16 @@ def percentile(
     """NumPy's percentile, without weights."""
     if not is_tracer(q) and np.size(q) and not (np.min(q) >= 0 and np.max(q) <= 100):
         raise ValueError("Percentiles must be in the range [0, 100]")
-    return quantile(a, as_array(q) / 100, axis, None, False, method, keepdims, weights=weights)
+    return quantile(
+        a,
+        q / 100 if isinstance(q, int | float) else as_array(q) / 100,
+        axis,
+        None,
+        False,
+        method,
+        keepdims,
+        weights=weights,
+    )
 
 
 @implements(np.median)

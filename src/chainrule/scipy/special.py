@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.ir.primitive import concrete, ops
-from chainrule.numpy.arguments import as_array, axis_tuple, keep_axes
+from chainrule.numpy.arguments import as_array, axis_tuple, in_dtype, keep_axes
 from chainrule.prims.special import UFUNC_NAMES
 from chainrule.trace.intercept import guarded, intercepts
 from chainrule.trace.numpy_protocols import define_late_ufuncs
@@ -93,7 +93,7 @@ def softmax(x: Any, axis: Any = None) -> Any:
 
 def polygamma(n: Any, x: Any) -> Any:
     """SciPy's polygamma: the n-th derivative of psi."""
-    return ops.polygamma(n if isinstance(n, int) else as_array(n), _floating(x))
+    return ops.polygamma(n if isinstance(n, int) else as_array(n), in_dtype(as_array(x), np.float64))
 
 
 def multigammaln(a: Any, d: int) -> Any:

@@ -36,11 +36,14 @@ def _live(recorder: Recorder, roots: Sequence[Node]) -> list[Node]:
     return kept[::-1]
 
 
-def literal(value: Any, args: Sequence[Any]) -> Literal:
-    """A constant argument: Python scalars take the dtype that NumPy would compute in, arrays are captured as they are."""
+def literal(value: Any, args: Sequence[Any], out: Any) -> Literal:
+    """A constant argument: Python scalars take the dtype that NumPy computed in, arrays are captured as they are."""
     if isinstance(value, bool | int | float | complex):
         dtype = np.result_type(*(a if isinstance(a, bool | int | float | complex) else a.dtype for a in args))
         if dtype.kind in "fc":
+            # SciPy's functions of several arguments compute on Python numbers in double precision.
+            if getattr(getattr(out, "dtype", None), "kind", None) == dtype.kind:
+                dtype = np.promote_types(dtype, out.dtype)
             return Literal(np.asarray(value, dtype)[()])
     return Literal(concrete(value) if hasattr(value, "dtype") else np.asarray(value)[()])
 
@@ -51,19 +54,18 @@ def _program(recorder: Recorder, inputs: Sequence[Node], outs: Sequence[tuple[An
     equations: list[Equation] = []
     parts: dict[Node, tuple[Var, ...]] = {}
 
-    def atom(parent: Node | None, value: Any, args: Sequence[Any]) -> Atom:
-        return (
-            literal(value, [a if hasattr(a, "dtype") or np.isscalar(a) else np.asarray(a) for a in args])
-            if (parent is None)
-            else variables[parent]
-        )
+    def atom(parent: Node | None, value: Any, node: Node) -> Atom:
+        if parent is not None:
+            return variables[parent]
+        args = [a if hasattr(a, "dtype") or np.isscalar(a) else np.asarray(a) for a in node.values]
+        return literal(value, args, node.out)
 
     for node in _live(recorder, roots):
         if isinstance(node, Part):
             variables[node] = parts[node.whole][node.row]
             continue
         assert node.primitive is not None
-        args = tuple(atom(p, v, node.values) for p, v in zip(node.parents, node.values, strict=True))
+        args = tuple(atom(p, v, node) for p, v in zip(node.parents, node.values, strict=True))
         results = (node.out,) if node.primitive.outputs == 1 else node.out
         made = tuple(Var(ArrayType.of(o)) for o in results)
         if node.primitive.outputs == 1:
