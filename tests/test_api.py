@@ -465,3 +465,22 @@ def test_variables_inside_other_transforms():
     y = cr.grad(lambda x: x * x * w)(3.0)
     y.backward()
     assert (y.value, w.grad) == (12.0, 6.0)
+
+
+def test_an_argument_that_is_written_into_keeps_its_derivative():
+    def f(x):
+        x *= 2
+        return np.sum(x * x)
+
+    x = np.array([1.0, -2.0])
+    wanted = 8 * x
+    for _ in range(2):
+        np.testing.assert_allclose(cr.grad(f)(x), wanted)
+        np.testing.assert_allclose(cr.jacfwd(f)(x), wanted)
+        np.testing.assert_allclose(cr.jacobian(f)(x), wanted)
+        np.testing.assert_allclose(cr.hessian(f)(x), 8 * np.eye(2))
+        np.testing.assert_allclose(cr.jit(cr.grad(f))(x), wanted)
+        np.testing.assert_allclose(cr.grad(cr.jit(f))(x), wanted)
+        np.testing.assert_allclose(cr.jit(f)(x), 20.0)
+        np.testing.assert_allclose(cr.program(f)(x)(x), [20.0])
+    assert x.tolist() == [1.0, -2.0]

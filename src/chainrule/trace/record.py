@@ -18,12 +18,13 @@ from chainrule.trace.tape import Node, Part, Recorder, unwrap
 def record_program(f: Callable[[list[Any]], Sequence[Any]], xs: Sequence[Any], name: str) -> Program:
     """The Program that f runs on xs: every operation that depends on an input and that an output or a guard needs."""
     recorder = Recorder()
-    inputs = [recorder.input(x) for x in xs]
+    tracers = [recorder.input(x) for x in xs]
+    inputs = [t.data for t in tracers]  # before f, which may write into its arguments
     with tracing(), strong_products():
-        outs = f(list(inputs))
+        outs = f(list(tracers))
     recorder.is_open = False
     recorder.operands.check()
-    return _program(recorder, [t.data for t in inputs], [unwrap(o, recorder) for o in outs], name)
+    return _program(recorder, inputs, [unwrap(o, recorder) for o in outs], name)
 
 
 def _live(recorder: Recorder, roots: Sequence[Node]) -> list[Node]:

@@ -142,10 +142,10 @@ def record(f: Flat, xs: Sequence[Array]) -> Recording:
     """Run f on tracers of a new tape: the tape, the inputs' nodes, the outputs' values, and their nodes."""
     tape = Tape()
     tracers = [tape.input(x) for x in xs]
+    inputs = [t.data for t in tracers]  # before f, which may write into its arguments
     with tracing():
         outs = f(list(tracers))
     tape.is_open = False
-    inputs = [t.data for t in tracers]
     values, nodes = [], []
     for out in outs:
         value, node = unwrap(out, tape)
