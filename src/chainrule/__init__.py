@@ -25,6 +25,7 @@ from chainrule.api import (
     vjp,
     vmap,
 )
+from chainrule.backends.threads import get_threads, set_threads
 from chainrule.errors import (
     ChainruleError,
     DifferentiationError,
@@ -69,6 +70,7 @@ __all__ = [
     "for_minimize",
     "for_root",
     "for_solve_ivp",
+    "get_threads",
     "grad",
     "hessian",
     "hessian_operator",
@@ -85,6 +87,7 @@ __all__ = [
     "plan",
     "primitive",
     "program",
+    "set_threads",
     "stop_gradient",
     "value",
     "value_and_grad",

@@ -2,9 +2,11 @@
 
     partition   which equations are computed by kernels, which results are kept in memory, which operations are left to NumPy
     kernels     a kernel's buffers, and its iteration space cut into boxes in which every bound is decided
+    body        what a kernel does in one box: a graph, and what its values do to buffers
     evaluate    the value of each root at a symbolic index, as one scalar graph: movement is index arithmetic, and costs nothing
     emit        the graph as LLVM: loops over a box, explicit SIMD lanes along its last axis, reductions in registers
     blas        large products of matrices as calls of BLAS, by the addresses that SciPy exports
+    divide      which kernels are cut into pieces that threads share, and along which axis
     native      all kernels of a program in one module; the table of buffers, the workspace, the steps
     entry       the C-level callable in front: arguments compared with constants, results allocated, kernels called
 

@@ -7,14 +7,17 @@ the loops over the axes that it sums, and added to its place in memory where the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
 
 from chainrule.backends.llvm import vector_maths
-from chainrule.backends.llvm.graph import DTYPES, Graph, Node
-from chainrule.backends.llvm.index import Box, Component, Dyn, Lin
+from chainrule.backends.llvm.body import Body, Effect, Fill, depth
+from chainrule.backends.llvm.divide import Division
+from chainrule.backends.llvm.graph import DTYPES, Node
+from chainrule.backends.llvm.index import Component, Dyn, Lin
 from chainrule.backends.llvm.target import Target
 
 I1, I8, I32, I64 = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
@@ -35,49 +38,72 @@ _WHOLE = {
 _ONE_BY_ONE = 100
 
 
-class Effect(NamedTuple):
-    """What a body does with a node: store it, or add, max, min or scatter it to what is there."""
-
-    kind: str
-    node: int
-    slot: int
-    at: Component
-
-
-class Body(NamedTuple):
-    """One box of a kernel: its graph and effects."""
-
-    box: Box
-    graph: Graph
-    effects: list[Effect]
-
-
-class Fill(NamedTuple):
-    """A buffer to be filled before a kernel runs."""
-
-    slot: int
-    size: int
-    kind: str
-    effect: str
-
-
 def kernel_function(
     module: Any, name: str, bodies: Sequence[Body], fills: Sequence[Fill], slots: int, target: Target
 ) -> Any:
     """The function `name(buffer, ..., status)` of a kernel; a failed check of an index sets the status to 1."""
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [PTR] * (slots + 1)), name)
-    function.linkage = "internal"
-    function.attributes.add("nounwind")
-    function.attributes.add("noinline")
-    for argument in function.args:
-        argument.add_attribute("noalias")
-    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    function, builder = _function(module, name, slots, [])
     for fill in fills:
         _fill(builder, function.args[fill.slot], fill)
     for body in bodies:
-        _Emitter(builder, function, body, target).emit()
+        _Emitter(builder, function.args[:slots], function.args[slots], body, target).emit()
     builder.ret_void()
     return function
+
+
+def piece_function(
+    module: Any, name: str, bodies: Sequence[Body], division: Division, slots: int, target: Target
+) -> Any:
+    """The function `name(buffer, ..., status, piece)` of one piece of a kernel; the last buffers are those of its rows."""
+    function, builder = _function(module, name, slots, [I64])
+    piece = function.args[-1]
+    buffers = list(function.args[:slots])
+    for source, row in zip(buffers[slots - len(division.rows) :], division.rows, strict=True):
+        start = builder.mul(piece, I64(division.stride(row)))
+        buffers[row.slot] = builder.gep(source, [start], source_etype=TYPES[row.kind])
+        _fill(builder, buffers[row.slot], row)
+    for body in bodies:
+        emitter = _Emitter(builder, buffers, function.args[slots], body, target)
+        lo, hi = body.box[division.axis]
+        if division.blocks(lo, hi):
+            emitter.part = _part(builder, division, lo, hi, piece)
+            emitter.emit()
+        else:
+            with builder.if_then(builder.icmp_unsigned("==", piece, I64(0))):
+                emitter.emit()
+    builder.ret_void()
+    return function
+
+
+def _function(module: Any, name: str, slots: int, more: Sequence[Any]) -> tuple[Any, Any]:
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [PTR] * (slots + 1) + list(more)), name)
+    function.linkage = "internal"
+    function.attributes.add("nounwind")
+    function.attributes.add("noinline")
+    for argument in function.args[: slots + 1]:
+        argument.add_attribute("noalias")
+    return function, ir.IRBuilder(function.append_basic_block("entry"))
+
+
+class _Part(NamedTuple):
+    """The range of one axis that a piece goes over: known at run time, never empty, of a whole number of steps but in the last."""
+
+    axis: int
+    begin: Any
+    end: Any
+    is_last: Any
+
+
+def _part(builder: Any, division: Division, lo: int, hi: int, piece: Any) -> _Part:
+    blocks, pieces = I64(division.blocks(lo, hi)), I64(division.pieces)
+
+    def border(k: Any) -> Any:
+        block = builder.udiv(builder.mul(k, blocks), pieces)
+        return builder.add(builder.mul(block, I64(division.step)), I64(lo))
+
+    following = builder.add(piece, I64(1))
+    is_last = builder.icmp_unsigned("==", following, pieces)
+    return _Part(division.axis, border(piece), builder.select(is_last, I64(hi), border(following)), is_last)
 
 
 def _fill(builder: Any, pointer: Any, fill: Fill) -> None:
@@ -91,89 +117,68 @@ def _fill(builder: Any, pointer: Any, fill: Fill) -> None:
 
 
 class Loop:
-    """for i in range(start, stop, step), as a context; one turn makes no loop."""
+    """for i in range(start, stop, step), as a context; never empty. Bounds are numbers or values; one turn makes no loop."""
 
-    def __init__(self, builder: Any, start: int, stop: int, step: int) -> None:
-        self.builder, self.start, self.stop, self.step = builder, start, stop, step
+    def __init__(self, builder: Any, start: Any, stop: Any, step: int) -> None:
+        self.builder, self.step = builder, step
+        self.is_one = isinstance(start, int) and isinstance(stop, int) and stop - start <= step
+        self.start, self.stop = (I64(x) if isinstance(x, int) else x for x in (start, stop))
 
     def __enter__(self) -> Any:
-        if self.stop - self.start <= self.step:
-            return I64(self.start)
+        if self.is_one:
+            return self.start
         b = self.builder
         before = b.block
         self.head = b.append_basic_block("loop")
         b.branch(self.head)
         b.position_at_end(self.head)
         self.index = b.phi(I64)
-        self.index.add_incoming(I64(self.start), before)
+        self.index.add_incoming(self.start, before)
         return self.index
 
     def __exit__(self, kind: Any, *_: Any) -> None:
-        if kind is not None or self.stop - self.start <= self.step:
+        if kind is not None or self.is_one:
             return
         b = self.builder
         following = b.add(self.index, I64(self.step), flags=["nsw", "nuw"])
         self.index.add_incoming(following, b.block)
         done = b.append_basic_block("done")
-        b.cbranch(b.icmp_signed("<", following, I64(self.stop)), self.head, done)
+        b.cbranch(b.icmp_signed("<", following, self.stop), self.head, done)
         b.position_at_end(done)
 
 
 class _Emitter:
     """One box."""
 
-    def __init__(self, builder: Any, function: Any, body: Body, target: Target) -> None:
+    def __init__(self, builder: Any, buffers: Sequence[Any], status: Any, body: Body, target: Target) -> None:
         self.builder = builder
-        self.function = function
+        self.buffers = buffers
+        self.status = status
         self.body = body
         self.target = target
         self.nodes = body.graph.nodes
         self.rank = len(body.box)
-        self.levels = [0] * len(self.nodes)
-        self.needed = self._needed()
-        self._set_levels()
+        self.levels = body.levels()
+        self.at_level: list[list[int]] = [[] for _ in range(self.rank + 1)]
+        for n, level in self.levels.items():
+            self.at_level[level].append(n)
+        self.part: _Part | None = None
         self.full = self._width()
         self.axes: list[Any] = [None] * self.rank
         self.width = 1
-        self.strided = sum(self._is_strided(self.nodes[n].extra[1]) for n in self.needed if self.nodes[n].op == "load")
+        self.strided = sum(self._is_strided(self.nodes[n].extra[1]) for n in self.levels if self.nodes[n].op == "load")
         self.strided += sum(self._is_strided(e.at) for e in self.body.effects)
         self.accumulators: dict[tuple[int, int], Any] = {}
         self.bad: dict[int, Any] = {}
 
-    def _needed(self) -> set[int]:
-        todo = [e.node for e in self.body.effects]
-        todo += [
-            t.node for e in self.body.effects if isinstance(e.at, Lin) for t, _ in e.at.terms if isinstance(t, Dyn)
-        ]
-        seen = set(todo)
-        while todo:
-            for a in self.nodes[todo.pop()].args:
-                if a not in seen:
-                    seen.add(a)
-                    todo.append(a)
-        return seen
-
-    def _set_levels(self) -> None:
-        for n in sorted(self.needed):
-            node = self.nodes[n]
-            level = max((self.levels[a] for a in node.args), default=0)
-            if node.op == "load":
-                level = max(level, self._depth(node.extra[1]))
-            self.levels[n] = level
-        self.at_level: list[list[int]] = [[] for _ in range(self.rank + 1)]
-        for n in sorted(self.needed):
-            self.at_level[self.levels[n]].append(n)
-
     def _depth(self, at: Component) -> int:
         """How many loops must be open for a position to be known."""
-        if isinstance(at, int):
-            return 0
-        return max(self.levels[t.node] if isinstance(t, Dyn) else t + 1 for t, _ in at.terms)
+        return depth(at, self.levels)
 
     def _width(self) -> int:
         if not self.rank or any(e.kind == "scatter" for e in self.body.effects):
             return 1
-        size = max(SIZES[self.nodes[n].kind] for n in self.needed)
+        size = max(SIZES[self.nodes[n].kind] for n in self.levels)
         width = self.target.bits // 8 // max(size, 4)
         lo, hi = self.body.box[-1]
         return width if hi - lo >= width else 1
@@ -209,15 +214,22 @@ class _Emitter:
     def _loop(self, level: int, env: dict[int, Any]) -> None:
         lo, hi = self.body.box[level]
         width = self.full if level == self.rank - 1 else 1
+        part = self.part if self.part is not None and self.part.axis == level else None
+        begin, end = (lo, hi) if part is None else (part.begin, part.end)
         if width > 1 and all(e.kind == "store" for e in self.body.effects):
-            with Loop(self.builder, lo, hi, width) as i:  # the last vector overlaps the one before it
-                self._turn(level, self._at_most(i, hi - width), width, env)
+            bound = hi - width if part is None else self.builder.sub(end, I64(width))
+            with Loop(self.builder, begin, end, width) as i:  # the last vector overlaps the one before it
+                self._turn(level, self._at_most(i, bound), width, env)
             return
-        middle = lo + (hi - lo) // width * width if width > 1 else lo
-        for start, stop, step in ((lo, middle, width), (middle, hi, 1)):
-            if stop > start:
-                with Loop(self.builder, start, stop, step) as i:
-                    self._turn(level, i, step, env)
+        middle = lo + (hi - lo) // width * width
+        if middle > lo:
+            stop = end if middle == hi else middle if part is None else self._at_most(end, middle)
+            with Loop(self.builder, begin, stop, width) as i:
+                self._turn(level, i, width, env)
+        if middle < hi:
+            condition = nullcontext() if part is None else self.builder.if_then(part.is_last)
+            with condition, Loop(self.builder, middle, hi, 1) as i:
+                self._turn(level, i, 1, env)
 
     def _turn(self, level: int, i: Any, step: int, env: dict[int, Any]) -> None:
         self.axes[level] = i
@@ -225,10 +237,11 @@ class _Emitter:
         self._enter(level + 1, dict(env))
         self.width = 1
 
-    def _at_most(self, i: Any, bound: int) -> Any:
-        if isinstance(i, ir.Constant):
-            return I64(min(i.constant, bound))
-        return self.builder.select(self.builder.icmp_signed("<", i, I64(bound)), i, I64(bound))
+    def _at_most(self, i: Any, bound: Any) -> Any:
+        bound = I64(bound) if isinstance(bound, int) else bound
+        if isinstance(i, ir.Constant) and isinstance(bound, ir.Constant):
+            return I64(min(i.constant, bound.constant))
+        return self.builder.select(self.builder.icmp_signed("<", i, bound), i, bound)
 
     # ---- accumulators
 
@@ -380,8 +393,8 @@ class _Emitter:
         return f"v{self.width}{kind}" if wide else kind
 
     def _declare(self, name: str, returned: Any, arguments: list[Any]) -> Any:
-        found = self.function.module.globals.get(name)
-        return found or ir.Function(self.function.module, ir.FunctionType(returned, arguments), name)
+        found = self.builder.module.globals.get(name)
+        return found or ir.Function(self.builder.module, ir.FunctionType(returned, arguments), name)
 
     def _cast(self, source: str, kind: str, a: Any, wide: bool) -> Any:
         b, width = self.builder, self.width if wide else 1
@@ -406,7 +419,7 @@ class _Emitter:
         fused = self.target.fused
         if node.extra in ("sin", "cos"):
             twin = self.body.graph._known.get(("call", node.kind, node.args, "cos" if node.extra == "sin" else "sin"))
-            if twin is not None and twin in self.needed:
+            if twin is not None and twin in self.levels:
                 both = vector_maths.emit(self.builder, "sincos", args, fused=fused)
                 env[n], env[twin] = both if node.extra == "sin" else both[::-1]
                 return
@@ -432,7 +445,7 @@ class _Emitter:
             word = ir.IntType(width)
             found = b.icmp_unsigned("!=", b.bitcast(found, word), word(0))
         with b.if_then(found, likely=False):
-            b.store(I32(1), self.function.args[-1])
+            b.atomic_rmw("or", self.status, I32(1), "monotonic")  # pieces may report at the same time
 
     # ---- memory
 
@@ -460,7 +473,7 @@ class _Emitter:
 
     def _pointer(self, slot: int, kind: str, at: Component, env: dict[int, Any]) -> Any:
         element = I8 if kind == "i1" else TYPES[kind]
-        return self.builder.gep(self.function.args[slot], [self._position(at, env, wide=False)], source_etype=element)
+        return self.builder.gep(self.buffers[slot], [self._position(at, env, wide=False)], source_etype=element)
 
     def _stride(self, at: Component, env: dict[int, Any]) -> int | None:
         """Elements between lanes; None where positions are read at run time and differ between lanes."""
@@ -533,7 +546,7 @@ class _Emitter:
         return self.builder.icmp_unsigned("!=", value, zero if width == 1 else self._splat_constant(zero, width))
 
     def _gather(self, slot: int, kind: str, stored: Any, at: Component, env: dict[int, Any]) -> Any:
-        return self._gather_at(self.function.args[slot], self._position(at, env, wide=True), stored)
+        return self._gather_at(self.buffers[slot], self._position(at, env, wide=True), stored)
 
     def _effect(self, k: int, effect: Effect, env: dict[int, Any]) -> None:
         kind, b = self.nodes[effect.node].kind, self.builder

@@ -51,8 +51,8 @@ def _is_simple(native: Native, args: Sequence[Any]) -> bool:
     program = native.program
     outputs = program.outputs
     return (
-        len(native.steps) == 1
-        and not any(e in native.steps for e in program.equations)
+        len(native.code.steps) == 1
+        and isinstance(native.code.steps[0], str)
         and len(args) == len(program.inputs)
         and native.workspace <= WORKSPACE
         and sum(o.type.size for e in program.equations for o in e.outs) <= WORK

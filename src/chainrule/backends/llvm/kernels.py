@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.backends.llvm.emit import Body, Effect, Fill
+from chainrule.backends.llvm.body import Body, Effect, Fill
+from chainrule.backends.llvm.divide import Division
 from chainrule.backends.llvm.evaluate import INLINE_CONSTANT, Evaluator, gathered, product_at
 from chainrule.backends.llvm.graph import KINDS
 from chainrule.backends.llvm.index import (
@@ -54,9 +55,10 @@ class Lowering:
         self.order = tuple(range(len(kernel.extents)))
         self.key = self._walk()
 
-    def describe(self) -> str:
+    def describe(self, cut: Division | None) -> str:
         """The kernel in a line."""
         space = " x ".join(map(str, self.kernel.extents)) or "no loop"
+        space += f", in {cut.pieces} pieces" if cut is not None else ""
         roots = ", ".join(f"{e.primitive.name} {e.outs[0].type}" for e in self.kernel.roots)
         return f"kernel over {space}: reads {len(self.reads)}, computes {len(self.key[2])} operations for {roots}"
 

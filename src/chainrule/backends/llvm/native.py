@@ -12,7 +12,7 @@ import ctypes
 import pickle
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,18 +23,23 @@ from chainrule.backends.executable import Executable, Report, by_numpy
 from chainrule.backends.interpret import Interpreted, run_equation
 from chainrule.backends.llvm import blas, canonical
 from chainrule.backends.llvm.blas import MatrixProduct, matrix_product, product_function
-from chainrule.backends.llvm.emit import I64, PTR, kernel_function
+from chainrule.backends.llvm.body import Body, Fill
+from chainrule.backends.llvm.divide import Division, Rows, combination, division
+from chainrule.backends.llvm.emit import I64, PTR, kernel_function, piece_function
 from chainrule.backends.llvm.index import Unlowerable
 from chainrule.backends.llvm.kernels import Lowering
 from chainrule.backends.llvm.left import why_left
 from chainrule.backends.llvm.partition import Kernel, Partition, Plan, is_for_blas
 from chainrule.backends.llvm.pool import empty
 from chainrule.backends.llvm.target import Loaded, Target, host, object_code
+from chainrule.backends.threads import share
 from chainrule.ir.program import Atom, Equation, Literal, Program, Var
 
 _ATTEMPTS = 40
 _RECURSION = 50_000
 _building = threading.RLock()
+
+Buffer = Atom | Rows
 
 
 class Constants:
@@ -54,11 +59,26 @@ class Constants:
 
 
 class Call(NamedTuple):
-    """A function of a module called on buffers: those of what it reads, then of what it writes."""
+    """A function of a module called on buffers: those of what it reads, of what it writes, and of its pieces' rows."""
 
     function: Any
-    reads: Sequence[Atom]
-    writes: Sequence[Var]
+    buffers: Sequence[Buffer]
+
+
+class Made(NamedTuple):
+    """The functions of a kernel: the whole; or of one in pieces what goes before, one piece, and what follows."""
+
+    before: Any
+    whole: Any
+    after: Any
+    division: Division | None
+
+
+class Pieces(NamedTuple):
+    """A step that threads share: the name of its function, and in how many pieces it comes."""
+
+    name: str
+    pieces: int
 
 
 class Code:
@@ -69,25 +89,27 @@ class Code:
         self.plan = plan
         self.module: Any = ir.Module("chainrule")
         self.module.triple = target.triple
-        self.numbers: dict[Atom, int] = {}
-        self.steps: list[str | Equation] = []
+        self.numbers: dict[Buffer, int] = {}
+        self.steps: list[str | Pieces | Equation] = []
         self.kernels: list[Lowering] = []
         self.products: list[MatrixProduct] = []
         self.described: list[str] = []
         self.different = 0
         self.refused: dict[Equation, str] = {}  # what kernels could not express, and why
         self.functions: dict[Any, Any] = {}
-        self.when: list[list[Atom]] = []  # the buffers that each kernel and each operation of NumPy touches
+        self.when: list[Sequence[Buffer]] = []  # the buffers that each kernel and each operation of NumPy touches
         self.uniform = Constants()
         for v in program.inputs:
             self.number(v)
         stretch: list[Call] = []
         for step in plan.steps:
-            call = self._kernel(step, target) if isinstance(step, Kernel) else self._product(step)
+            if isinstance(step, Kernel):
+                self._kernel(Lowering(step, plan, self.uniform), stretch, target)
+                continue
+            call = self._product(step)
             if call is not None:
                 stretch.append(call)
                 continue
-            assert isinstance(step, Equation)
             self._close(stretch)
             self.steps.append(step)
             self.when.append([*step.variables, *step.outs])
@@ -95,27 +117,50 @@ class Code:
                 self.number(a)
         self._close(stretch)
 
-    def number(self, a: Atom) -> int:
-        """The place of an atom's buffer in the table."""
+    def number(self, a: Buffer) -> int:
+        """The place of a buffer in the table."""
         return self.numbers.setdefault(a, len(self.numbers))
 
     def forget(self) -> None:
         """Drop what only making the code needed; what is left is kept with the code on disk."""
-        self.described = [k.describe() for k in self.kernels]
+        self.described = [k.describe(self.functions[k.key].division) for k in self.kernels]
         self.different = len(self.functions)
         for name in ("program", "plan", "module", "kernels", "functions", "uniform"):
             delattr(self, name)
 
-    def _kernel(self, kernel: Kernel, target: Target) -> Call:
-        lowering = Lowering(kernel, self.plan, self.uniform)
-        function = self.functions.get(lowering.key)
-        if function is None:
-            bodies, fills = lowering.bodies()
-            slots = len(lowering.reads) + len(lowering.writes)
-            function = kernel_function(self.module, f"kernel{len(self.functions)}", bodies, fills, slots, target)
-            self.functions[lowering.key] = function
+    def _kernel(self, lowering: Lowering, stretch: list[Call], target: Target) -> None:
+        made = self.functions.get(lowering.key)
+        if made is None:
+            made = self.functions[lowering.key] = self._made(lowering, target)
         self.kernels.append(lowering)
-        return Call(function, lowering.reads, lowering.writes)
+        buffers: list[Buffer] = [*lowering.reads, *lowering.writes]
+        if made.division is None:
+            stretch.append(Call(made.whole, buffers))
+            return
+        buffers += map(made.division.buffer, made.division.rows)
+        if made.before is not None:
+            stretch.append(Call(made.before, buffers))
+        self._close(stretch)
+        self._share(made, buffers)
+        if made.after is not None:
+            stretch.append(Call(made.after, buffers))
+
+    def _made(self, lowering: Lowering, target: Target) -> Made:
+        bodies, fills = lowering.bodies()
+        slots = len(lowering.reads) + len(lowering.writes)
+        name = f"kernel{len(self.functions)}"
+        cut = division(bodies, fills)
+        if cut is None:
+            return Made(None, kernel_function(self.module, name, bodies, fills, slots, target), None, None)
+        combinations = [combination(row, cut.pieces, slots + k) for k, row in enumerate(cut.rows)]
+        slots += len(cut.rows)
+
+        def serial(suffix: str, bodies: Sequence[Body], fills: Sequence[Fill]) -> Any:
+            return kernel_function(self.module, name + suffix, bodies, fills, slots, target) if fills else None
+
+        before = serial("_before", [], [f for f in fills if f not in cut.rows])
+        piece = piece_function(self.module, name + "_piece", bodies, cut, slots, target)
+        return Made(before, piece, serial("_after", combinations, cut.rows), cut)
 
     def _product(self, e: Equation) -> Call | None:
         """A contraction by BLAS; None where the equation is left to NumPy."""
@@ -127,29 +172,54 @@ class Code:
             function = product_function(self.module, f"product{len(self.functions)}", p, adds=False)
             self.functions[p] = function
         self.products.append(p)
-        return Call(function, e.args, e.outs)
+        return Call(function, [*e.args, *e.outs])
 
     def _close(self, stretch: list[Call]) -> None:
-        """One function that calls the kernels of a stretch in order; its argument is the table, with the status at its end."""
+        """One function that calls the kernels of a stretch in order; its argument is the table, with the status at its start."""
         if not stretch:
             return
         name = f"stretch{len(self.steps)}"
         whole = ir.Function(self.module, ir.FunctionType(ir.VoidType(), [PTR]), name)
         builder = ir.IRBuilder(whole.append_basic_block("entry"))
-        known: dict[Any, Any] = {}
-
-        def buffer(n: int) -> Any:
-            if n not in known:
-                known[n] = builder.load(builder.gep(whole.args[0], [I64(n)], source_etype=PTR), typ=PTR)
-            return known[n]
-
-        status = builder.load(whole.args[0], typ=PTR)
-        for function, reads, writes in stretch:
-            builder.call(function, [*(buffer(1 + self.number(a)) for a in (*reads, *writes)), status])
-            self.when.append([*reads, *writes])
+        arguments = self._arguments(builder, whole.args[0])
+        for function, buffers in stretch:
+            builder.call(function, arguments(buffers))
+            self.when.append(buffers)
         builder.ret_void()
         self.steps.append(name)
         stretch.clear()
+
+    def _share(self, made: Made, buffers: Sequence[Buffer]) -> None:
+        """A function of the table and of a counter, which takes the next piece until none is left; all threads call it at once."""
+        assert made.division is not None
+        name = f"pieces{len(self.steps)}"
+        whole = ir.Function(self.module, ir.FunctionType(ir.VoidType(), [PTR, PTR]), name)
+        builder = ir.IRBuilder(whole.append_basic_block("entry"))
+        arguments = self._arguments(builder, whole.args[0])(buffers)
+        head, body, done = (whole.append_basic_block(b) for b in ("head", "body", "done"))
+        builder.branch(head)
+        builder.position_at_end(head)
+        piece = builder.atomic_rmw("add", whole.args[1], I64(1), "monotonic")
+        builder.cbranch(builder.icmp_signed("<", piece, I64(made.division.pieces)), body, done)
+        builder.position_at_end(body)
+        builder.call(made.whole, [*arguments, piece])
+        builder.branch(head)
+        builder.position_at_end(done)
+        builder.ret_void()
+        self.when.append(buffers)
+        self.steps.append(Pieces(name, made.division.pieces))
+
+    def _arguments(self, builder: Any, table: Any) -> Callable[[Sequence[Buffer]], list[Any]]:
+        """Buffers and the status, as a kernel takes them, each loaded from the table once."""
+        known: dict[int, Any] = {}
+        status = builder.load(table, typ=PTR)
+
+        def buffer(n: int) -> Any:
+            if n not in known:
+                known[n] = builder.load(builder.gep(table, [I64(n)], source_etype=PTR), typ=PTR)
+            return known[n]
+
+        return lambda buffers: [*(buffer(1 + self.number(a)) for a in buffers), status]
 
 
 def build(program: Program, target: Target) -> Code:
@@ -194,6 +264,23 @@ def compiled_code(program: Program) -> tuple[Code, bytes]:
     return code, image
 
 
+class _Shared:
+    """A kernel in pieces, run by as many threads as there are."""
+
+    def __init__(self, address: int, pieces: int) -> None:
+        self._function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(address)
+        self._pieces = pieces
+
+    def __call__(self, table: Any, alive: Any) -> None:
+        """Run all pieces; `alive` is kept until the last thread is done."""
+        taken = ctypes.c_int64(0)
+
+        def work(_alive: Any = alive) -> None:
+            self._function(table, ctypes.byref(taken))
+
+        share(work, self._pieces)
+
+
 class _Frame:
     """What one call needs for itself: the table, the status and the workspace with its views."""
 
@@ -208,7 +295,7 @@ class _Frame:
         self.views: dict[Var, Any] = {}
         for v, place in native.places.items():
             self.table[1 + native.code.numbers[v]] = start + place
-            if v in native.viewed:
+            if isinstance(v, Var) and v in native.viewed:
                 self.views[v] = np.ndarray(v.type.shape, v.type.dtype, self.memory, offset + place)
         for a, array in native.constants.items():
             self.table[1 + native.code.numbers[a]] = array.__array_interface__["data"][0]
@@ -222,11 +309,9 @@ class Native(Executable):
             raise Unlowerable("nothing to compute")
         self.program = program
         self.code, image = compiled_code(program)
-        self.loaded = Loaded(image, [s for s in self.code.steps if isinstance(s, str)])
-        stretch = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
-        self.steps: list[Any] = [
-            stretch(self.loaded.addresses[s]) if isinstance(s, str) else s for s in self.code.steps
-        ]
+        names = [s if isinstance(s, str) else s.name for s in self.code.steps if not isinstance(s, Equation)]
+        self.loaded = Loaded(image, names)
+        self.steps = [self._step(s) for s in self.code.steps]
         self.constants = {
             a: np.require(a.value, requirements=("C", "A")) for a in self.code.numbers if isinstance(a, Literal)
         }
@@ -237,20 +322,25 @@ class Native(Executable):
         self.places, self.workspace = self._plan_memory(by_numpy)
         self._frames: list[_Frame] = []
 
-    def _plan_memory(self, by_numpy: set[Var]) -> tuple[dict[Var, int], int]:
+    def _step(self, step: str | Pieces | Equation) -> Any:
+        if isinstance(step, str):
+            return ctypes.CFUNCTYPE(None, ctypes.c_void_p)(self.loaded.addresses[step])
+        return _Shared(self.loaded.addresses[step.name], step.pieces) if isinstance(step, Pieces) else step
+
+    def _plan_memory(self, by_numpy: set[Var]) -> tuple[dict[Var | Rows, int], int]:
         """Where each result lies in the workspace: results whose lifetimes do not overlap may share a place."""
-        elsewhere = {*self.program.inputs, *self.outputs, *by_numpy}
-        last: dict[Var, int] = {}
+        elsewhere: set[Any] = {*self.program.inputs, *self.outputs, *by_numpy}
+        last: dict[Buffer, int] = {}
         for t, touched in enumerate(self.code.when):
-            last.update((a, t) for a in touched if isinstance(a, Var))
-        places: dict[Var, int] = {}
+            last.update((a, t) for a in touched)
+        places: dict[Var | Rows, int] = {}
         live: list[tuple[int, int, int]] = []  # start, end, last step
         total = 0
         for t, touched in enumerate(self.code.when):
             live = [block for block in live if block[2] >= t]
             for a in touched:
-                if isinstance(a, Var) and a not in elsewhere and a not in places:
-                    need = -(-max(a.type.nbytes, 1) // 64) * 64
+                if not isinstance(a, Literal) and a not in elsewhere and a not in places:
+                    need = -(-max(a.nbytes if isinstance(a, Rows) else a.type.nbytes, 1) // 64) * 64
                     places[a] = _first_gap(live, need)
                     live.append((places[a], places[a] + need, last[a]))
                     total = max(total, places[a] + need)
@@ -261,11 +351,10 @@ class Native(Executable):
             frame = self._frames.pop()
         except IndexError:
             frame = _Frame(self)
-        try:
-            env = self._run(frame, leaves)
-        finally:
-            frame.status.value, failed = 0, frame.status.value
-            self._frames.append(frame)
+        # A frame that an exception leaves is not used again: other threads may still write to its memory.
+        env = self._run(frame, leaves)
+        frame.status.value, failed = 0, frame.status.value
+        self._frames.append(frame)
         if failed:  # an index out of range: NumPy raises its own error
             return Interpreted(self.program)(leaves)
         return self._results(env)
@@ -286,10 +375,13 @@ class Native(Executable):
         for step in self.steps:
             if isinstance(step, Equation):
                 self._by_numpy(step, env, table)
+                continue
+            if isinstance(step, _Shared):
+                step(table, (frame, env))
             else:
                 step(table)
-                if frame.status.value:
-                    break
+            if frame.status.value:
+                break
         return env
 
     def _by_numpy(self, e: Equation, env: dict[Var, Any], table: Any) -> None:
