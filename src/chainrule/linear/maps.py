@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from chainrule.ir.linear_map import LinearMap
-from chainrule.ir.primitive import is_tracer, ops
+from chainrule.ir.primitive import has_nan, is_tracer, ops
 from chainrule.ir.types import Array, Shape
 from chainrule.linear import patterns
 from chainrule.linear.strong import mode
@@ -407,6 +407,35 @@ class Scatter(LinearMap):
         return 0
 
 
+def strong_contraction(r: Array, t: Array, w: Array, left: Labels, right: Labels, to: Labels) -> Array:
+    """A contraction of t and w, whose plain value is r, in which exact zeros of t stay zero times what is infinite or NaN in w.
+
+    What is finite in w is contracted as it is; of the rest it is counted how often it meets an element of t, and with which sign.
+    Where w is traced, nothing is known of it but what it is now.
+    """
+    if w.dtype.kind not in "fc" or not (
+        has_nan(r) or (is_tracer(r) and not is_tracer(w) and not np.all(np.isfinite(w)))
+    ):
+        return r
+
+    def count(of_t: Array, of_w: Array) -> Array:
+        return ops.contract(
+            *(ops.convert(x, dtype=np.dtype(float)) for x in (of_t, of_w)), left=left, right=right, to=to
+        )
+
+    finite, live = ops.isfinite(w), ops.not_equal(t, 0)
+    known = ops.contract(t, ops.where(finite, w, np.zeros((), w.dtype)), left=left, right=right, to=to)
+    if r.dtype.kind == "c":
+        return ops.where(ops.equal(count(live, ops.logical_not(finite)), 0), known, r)
+    infinite = ops.isinf(w)
+    both = count(live, infinite)
+    balance = count(ops.sign(t), ops.where(infinite, ops.sign(w), np.zeros((), w.dtype)))
+    up, down = ops.greater(both + balance, 0), ops.greater(both - balance, 0)
+    broken = ops.logical_or(ops.logical_and(up, down), ops.greater(count(live, ops.isnan(w)), 0))
+    rest = ops.where(broken, np.nan, ops.where(up, np.inf, ops.where(down, -np.inf, 0.0)))
+    return known + ops.convert(rest, dtype=r.dtype)
+
+
 class Contract(LinearMap):
     """t -> sum of t times `other` over the labels that the output lacks (one side of an einsum of two operands)."""
 
@@ -420,11 +449,14 @@ class Contract(LinearMap):
         super().__init__(x, out.shape)
 
     def apply(self, t: Array) -> Array:
-        return ops.contract(t, self.other, left=self.labels, right=self.other_labels, to=self.out_labels)
+        r = ops.contract(t, self.other, left=self.labels, right=self.other_labels, to=self.out_labels)
+        return strong_contraction(r, t, self.other, self.labels, self.other_labels, self.out_labels)
 
     def adjoint(self, ct: Array) -> Array:
-        ct = ops.contract(ct, self.other, left=self.out_labels, right=self.other_labels, to=self.labels)
-        return ct if ct.dtype == self.in_dtype else convert(ct, self.in_dtype)
+        r = ops.contract(ct, self.other, left=self.out_labels, right=self.other_labels, to=self.labels)
+        if mode.strict:
+            r = strong_contraction(r, ct, self.other, self.out_labels, self.other_labels, self.labels)
+        return r if r.dtype == self.in_dtype else convert(r, self.in_dtype)
 
     def pattern(self) -> csr_array:
         return patterns.contraction(self.labels, self.out_labels, self.in_shape, self.out_shape)
