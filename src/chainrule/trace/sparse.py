@@ -27,12 +27,20 @@ Ints = NDArray[Any]
 class Layout:
     """Where the entries of a matrix are, in CSR form; compared by identity."""
 
-    __slots__ = ("indices", "indptr", "rows", "shape")
+    __slots__ = ("_like", "_rows", "indices", "indptr", "shape")
 
     def __init__(self, indptr: Ints, indices: Ints, shape: tuple[int, int]) -> None:
         kind = np.int32 if max(*shape, len(indices)) < 2**31 - 1 else np.int64
         self.indptr, self.indices, self.shape = indptr.astype(kind), indices.astype(kind), shape
-        self.rows = np.repeat(np.arange(shape[0]), np.diff(indptr))
+        self._rows: Ints | None = None
+        self._like: dict[str, Any] | None = None
+
+    @property
+    def rows(self) -> Ints:
+        """The row of each entry."""
+        if self._rows is None:
+            self._rows = np.repeat(np.arange(self.shape[0]), np.diff(self.indptr))
+        return self._rows
 
     def matrix(self, data: Any) -> Any:
         """The matrix with these entries: a csr_array, or a SparseMatrix while they are traced."""
@@ -45,9 +53,19 @@ class Layout:
             )
         from scipy.sparse import csr_array  # scipy loads at first use
 
-        out = csr_array((data, self.indices.copy(), self.indptr.copy()), shape=self.shape)
-        out.has_sorted_indices = out.has_canonical_format = True
+        if self._like is None:
+            out = csr_array((data, self.indices.copy(), self.indptr.copy()), shape=self.shape)
+            out.has_sorted_indices = out.has_canonical_format = True
+            if vars(out).keys() >= set(_ARRAYS):
+                self._like = {k: v for k, v in vars(out).items() if k not in _ARRAYS}
+            return out
+        # What the constructor would check has been checked for the first one.
+        out = csr_array.__new__(csr_array)
+        vars(out).update(self._like, data=data, indices=self.indices.copy(), indptr=self.indptr.copy())
         return out
+
+
+_ARRAYS = ("data", "indices", "indptr")
 
 
 class SparseMatrix:

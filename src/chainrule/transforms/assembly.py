@@ -41,20 +41,18 @@ class Assembly:
 
 
 def assembly(keys: Sequence[Ints], shape: tuple[int, int], *, symmetric: bool = False) -> Assembly:
-    """Where entries go whose numbers, row times width plus column, are given, -1 for none."""
-    n = max(shape[1], 1)
+    """Where entries go whose numbers, row times width plus column, are given, -1 for none.
+
+    Of a symmetric matrix those are left out whose mirrored entries are not there.
+    """
     whole = np.concatenate([*(k.ravel() for k in keys), np.zeros(0, np.int64)])
-    if symmetric:
-        whole = _mirrored(whole, n)
-    order = np.argsort(whole, kind="stable")
-    order = order[np.searchsorted(whole[order], 0) :]
-    sorted_keys = whole[order]
-    first = np.ones(len(order), bool)
-    first[1:] = sorted_keys[1:] != sorted_keys[:-1]
-    own = sorted_keys[first]
-    rows = own // n
+    order, first, own = _sorted(whole)
+    if symmetric and not (mirrored := _mirrored(own, max(shape[1], 1))).all():
+        whole[order[~mirrored[np.cumsum(first) - 1]]] = -1
+        order, first, own = _sorted(whole)
+    rows = own // max(shape[1], 1)
     indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=shape[0]))])
-    layout = Layout(indptr, own - rows * n, shape)
+    layout = Layout(indptr, own - rows * shape[1], shape)
     places = np.full(len(whole), -1, np.int64)
     places[order] = np.cumsum(first) - 1
     if not first.all():
@@ -65,12 +63,23 @@ def assembly(keys: Sequence[Ints], shape: tuple[int, int], *, symmetric: bool = 
     return Assembly(layout, lanes, pieces) if pieces else Assembly(layout, index=order)
 
 
-def _mirrored(keys: Ints, n: int) -> Ints:
-    """The numbers whose mirrored entries are there too; -1 for the others."""
-    known = np.unique(keys[keys >= 0])
-    turned = keys % n * n + keys // n
-    at = np.minimum(np.searchsorted(known, turned), max(len(known) - 1, 0))
-    return np.where((keys >= 0) & (known[at] == turned), keys, -1) if len(known) else keys
+def _sorted(whole: Ints) -> tuple[Ints, NDArray[np.bool_], Ints]:
+    """The order that sorts the numbers that are not -1, which of them in it are the first of their kind, and these."""
+    order = np.argsort(whole, kind="stable")
+    found = whole[order]
+    skipped = np.searchsorted(found, 0)
+    order, found = order[skipped:], found[skipped:]
+    first = np.ones(len(order), bool)
+    first[1:] = found[1:] != found[:-1]
+    return order, first, found[first]
+
+
+def _mirrored(own: Ints, n: int) -> NDArray[np.bool_]:
+    """Which numbers, sorted, have their mirrored ones among them."""
+    turned = own % n * n + own // n
+    if np.array_equal(np.sort(turned, kind="stable"), own):
+        return np.ones(len(own), bool)
+    return np.isin(turned, own)
 
 
 # ---- places in steps

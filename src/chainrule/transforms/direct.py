@@ -596,9 +596,17 @@ class _Values:
             return sum(found)
         total = None
         for p, x in zip(term.parts, found, strict=True):
-            x = self._array(x, v, p.placed) if isinstance(x, float) else x
-            total = x if total is None else total + x
+            if not isinstance(x, float):
+                total = x if total is None else total + x
+        for p, x in zip(term.parts, found, strict=True):
+            if isinstance(x, float):
+                total = self._array(x, v, p.placed) if total is None else self._raised(total, x, v, p.placed)
         return total
+
+    def _raised(self, total: Array, x: float, v: int, placed: Any) -> Array:
+        """An array with a number added where it is placed: a mask is less to read than an array of numbers."""
+        more = total + self.graph.types[v].dtype.type(x)
+        return more if placed is None else ops.where(placed, more, total)
 
     def _array(self, x: float, v: int, placed: Any) -> Array:
         """A number as an array."""
