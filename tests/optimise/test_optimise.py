@@ -10,6 +10,7 @@ import pytest
 import chainrule as cr
 from chainrule.ir.primitive import ops
 from chainrule.ir.text import program_text
+from chainrule.linear.maps import Slot
 from chainrule.optimise import RULES, optimise
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "optimise.txt"
@@ -30,6 +31,7 @@ CASES = {
     "constants": (lambda x: x * np.exp(np.log(3.0)), (x3,)),
     "powers": (lambda x: x**2 + x**3.0 + x**1 + x**-1, (x3,)),
     "moves": (lambda x: x.T.T.reshape(6).reshape(2, 3)[0:2][:, 1:3][:, 0:1], (x23,)),
+    "short_axes": (lambda x: cr.grad(lambda y: np.sum(y[:, np.array([1, 2, 0])] * x))(x), (x23,)),
     "broadcasts": (lambda x: np.broadcast_to(x, (2, 3)) * x23, (x3,)),
     "axes_of_one": (lambda x: np.exp(x)[:, None] * x[None, :] + cr.grad(lambda y: np.sum(y[:, None] ** 2))(x), (x3,)),
     "sum_of_product": (lambda x, y: np.sum(x @ y, 0), (x23, x23.T)),
@@ -129,6 +131,28 @@ def test_three_factors_multiply_to_the_same_in_no_more_operations(seed):
     wanted = np.einsum(xs[0], left, xs[1], middle, xs[2], right, to)
     np.testing.assert_allclose(optimised(*xs)[0], wanted, rtol=1e-13)
     assert optimised.flops() <= program.flops()
+
+
+@pytest.mark.parametrize("where", [[1, 2, 0], [0, 0, -1], [3, 1], [2], [0, 1, 2, 3]])
+@pytest.mark.parametrize("key", [(slice(None), Slot(0)), (Ellipsis, Slot(0)), (Slot(0), Ellipsis), (Slot(0),)])
+def test_indices_along_a_short_axis_become_slices(where, key):
+    x, i = np.random.default_rng(0).normal(size=(4, 4)), np.array(where)
+    taken = x[tuple(i if isinstance(p, Slot) else p for p in key)]
+    added = np.zeros((4, 4))
+    np.add.at(added, tuple(i if isinstance(p, Slot) else p for p in key), taken)
+    gather = optimise(cr.program(lambda x: ops.gather(x, i, key=key))(x)).check()
+    scatter = optimise(cr.program(lambda t: ops.scatter_add(t, i, key=key, shape=(4, 4)))(taken)).check()
+    np.testing.assert_array_equal(gather(x)[0], taken)
+    np.testing.assert_array_equal(scatter(taken)[0], added)
+    assert not {"gather", "scatter_add"} & {e.primitive.name for p in (gather, scatter) for e in p.equations}
+
+
+@pytest.mark.parametrize(
+    "f", [lambda x: x[np.arange(40) % 4], lambda x: x[np.array([[0, 1]])], lambda x: x[np.array([0, 7])]]
+)
+def test_other_indices_stay(f):
+    program = optimise(cr.program(f)(np.ones(20))).check()
+    assert "gather" in {e.primitive.name for e in program.equations}
 
 
 def test_rules_name_primitives_that_exist():

@@ -15,6 +15,7 @@ from chainrule.ir.program import Atom, Literal
 from chainrule.ir.types import ArrayType
 from chainrule.optimise.contractions import CONTRACTIONS
 from chainrule.optimise.rule import New, Rewrite, Rule, new
+from chainrule.optimise.short_axes import SHORT_AXES
 
 if TYPE_CHECKING:
     from chainrule.optimise.simplify import Simplifier
@@ -350,6 +351,7 @@ _TABLE = [
         for name in ("place", "slice", "reshape", "transpose", "broadcast_to", "reduce_sum")
     ),
     *CONTRACTIONS,
+    *SHORT_AXES,
     *(Rule(f"{name} broadcasts", name, True, _broadcasts_itself(name)) for name in _BROADCASTING),
 ]
 

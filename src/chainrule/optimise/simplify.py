@@ -70,13 +70,17 @@ class Simplifier:
             self.changed = True
             if not isinstance(found, New):
                 return found
-            args = tuple(self.make(a.primitive, a.args, a.params) if isinstance(a, New) else a for a in found.args)
+            args = self._built(found.args)
             primitive, params = found.primitive, found.params
         folded = self._fold(primitive, args, params, out_type)
         if folded is not None:
             self.changed = True
             return folded
         return self._share(primitive, args, params, (Var(out_type) if out is None else out,))[0]
+
+    def _built(self, args: tuple[Any, ...]) -> tuple[Atom, ...]:
+        """Arguments of a new expression as atoms, the innermost first."""
+        return tuple(self.make(a.primitive, self._built(a.args), a.params) if isinstance(a, New) else a for a in args)
 
     def _rewrite(
         self, primitive: Primitive, args: tuple[Atom, ...], params: Params, out: ArrayType

@@ -595,7 +595,7 @@ class _Values:
         if all(isinstance(x, float) for x in found) and term.is_even:
             return sum(found)
         total = None
-        for p, x in zip(term.parts, found, strict=True):
+        for x in found:
             if not isinstance(x, float):
                 total = x if total is None else total + x
         for p, x in zip(term.parts, found, strict=True):
