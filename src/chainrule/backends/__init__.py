@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from chainrule.backends.executable import Executable
+from chainrule.backends.executable import Call, Executable
 from chainrule.backends.interpret import Interpreted
 from chainrule.ir.program import Program
 
-__all__ = ["Executable", "Interpreted", "compile_program", "fast_entry"]
+if TYPE_CHECKING:
+    from chainrule.backends.llvm.entry import Entry
+
+__all__ = ["Call", "Executable", "Interpreted", "compile_program", "entry"]
 
 
 def compile_program(program: Program, backend: str) -> Executable:
@@ -23,12 +26,10 @@ def compile_program(program: Program, backend: str) -> Executable:
     return compiled(program)
 
 
-def fast_entry(
-    executable: Executable, args: tuple[Any, ...], rebuild: Callable[[list[Any]], Any], slow: Callable[..., Any]
-) -> Callable[..., Any] | None:
-    """A native entry for calls with arguments like these, which hands every other call to `slow`; None where there is none."""
-    if isinstance(executable, Interpreted):
+def entry(backend: str, name: str, slow: Callable[..., Any]) -> Entry | None:
+    """A C-level callable to put before a function's Python path, which takes the calls it is shown; None where there is none."""
+    if backend != "llvm":
         return None
-    from chainrule.backends.llvm import entry_of
+    from chainrule.backends.llvm import new_entry
 
-    return entry_of(executable, args, rebuild, slow)
+    return new_entry(name, slow)

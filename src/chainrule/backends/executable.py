@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from chainrule.ir.program import Equation, Origin, Program
 
@@ -53,9 +53,21 @@ class Executable(ABC):
     program: Program
 
     @abstractmethod
-    def __call__(self, leaves: Sequence[Any]) -> list[Any]:
-        """The outputs for these inputs, whose types are the program's."""
+    def __call__(self, leaves: Sequence[Any], into: Sequence[Any] = ()) -> list[Any]:
+        """The outputs for these inputs, whose types are the program's; `into` are arrays that the first may be written to."""
 
     @abstractmethod
     def report(self) -> Report:
         """How it runs."""
+
+
+class Call(NamedTuple):
+    """A call that an executable has served: its arguments in their tree, and what became of the outputs."""
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    statics: Sequence[int]  # the places of static arguments
+    leaves: Sequence[Any]  # of the others, one an input of the program
+    rebuild: Callable[[list[Any]], Any]  # the result's tree from its leaves
+    expected: Sequence[Any]  # what the program's last outputs, its guards, must be
+    out: Any = None  # the tree of the arrays that the result was written to

@@ -19,7 +19,7 @@ class Interpreted(Executable):
         self.why = why
         self._dead = last_uses(program)
 
-    def __call__(self, leaves: Sequence[Any]) -> list[Any]:
+    def __call__(self, leaves: Sequence[Any], into: Sequence[Any] = ()) -> list[Any]:
         env: dict[Var, Any] = dict(zip(self.program.inputs, leaves, strict=True))
         with np.errstate(all="ignore"):
             for equation, dead in zip(self.program.equations, self._dead, strict=True):

@@ -64,12 +64,15 @@ class Staged(CustomRule):
             self.seconds = time.perf_counter() - start
             return found
 
-    def run(self, leaves: Sequence[Array]) -> list[Array]:
-        """The outputs on arrays of the program's types, without the guards' values; raises Astray where these differ."""
+    def run(self, leaves: Sequence[Array], into: Sequence[Array] = ()) -> list[Array]:
+        """The outputs on arrays of the program's types, without the guards' values; raises Astray where these differ.
+
+        `into` are arrays that the outputs may be written to.
+        """
         if not self.expected:
-            return self.executable(leaves)
+            return self.executable(leaves, into)
         try:
-            found = self.executable(leaves)
+            found = self.executable(leaves, into[: len(self.outputs)])
         except _ASTRAY as error:
             raise Astray from error
         count = len(found) - len(self.expected)

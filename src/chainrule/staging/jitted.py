@@ -10,17 +10,20 @@ Where no path agrees, f is recorded again for the path that it takes now.
 from __future__ import annotations
 
 import functools
+import inspect
 import sys
 import threading
 import types
 from collections.abc import Callable, Sequence
 from typing import Any, overload
 
-from chainrule.backends import fast_entry
+from chainrule.backends import Call, entry
+from chainrule.errors import TraceError
 from chainrule.ir.primitive import is_tracer
-from chainrule.staging.paths import Backend, Paths
+from chainrule.staging.buffers import leaves_of, written
+from chainrule.staging.paths import Backend, Path, Paths
 from chainrule.staging.signature import Layout, layout, leaf, signature
-from chainrule.trace import inlining, tree
+from chainrule.trace import inlining
 from chainrule.trace.record import is_recorded
 
 
@@ -34,21 +37,38 @@ class Jitted:
         self.function = f
         self.static_argnums = static_argnums
         self.backend: Backend = backend
-        self._staged: dict[Any, Paths] = {}
         self._lock = threading.Lock()
-        self.__call__ = self._call
+        self._entry: Any
+        self.clear()
 
     def _call(self, *args: Any, **kwargs: Any) -> Any:
+        out = kwargs.pop("out", None) if not self._takes_out else None
         call = layout(args, kwargs, self.static_argnums)
         if any(is_tracer(x) for x in call.leaves):
+            if out is not None:
+                raise TraceError(
+                    f"`{self._name}` was called with out= on traced values, which no array can hold",
+                    "Leave out= to the outermost call; inside a transformation, use the result.",
+                )
             return self._call_traced(call)
         leaves = [leaf(x) for x in call.leaves]
         paths = self._paths(call, leaves)
-        result = paths.run(lambda xs: call.call(self.function, xs), leaves)
-        if not paths.has_entry and paths.paths:
-            paths.has_entry = True
-            self._install(paths, args, kwargs)
+        into = () if out is None else leaves_of(out)
+        result, path = paths.run(lambda xs: call.call(self.function, xs), leaves, into)
+        if out is not None:
+            result = written(out, result, self._name)
+        if path is not None:
+            self._install(path, call, args, kwargs, out)
         return result
+
+    @functools.cached_property
+    def _takes_out(self) -> bool:
+        """Whether the function has a parameter `out` of its own, which then is its own business."""
+        try:
+            parameters = inspect.signature(self.function).parameters.values()
+        except (TypeError, ValueError):
+            return False
+        return any(p.name == "out" or p.kind is p.VAR_KEYWORD for p in parameters)
 
     def _call_traced(self, call: Layout) -> Any:
         """As one operation of the traces; part of the program that is being recorded, where one is."""
@@ -74,20 +94,19 @@ class Jitted:
     def _name(self) -> str:
         return getattr(self.function, "__name__", type(self.function).__name__)
 
-    def _install(self, paths: Paths, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Put a native entry in front of the slow path, where there is one for this kind of call."""
-        path = paths.paths[0]
-        if (
-            kwargs
-            or len(paths.paths) > 1
-            or path.expected
-            or any(tree.flatten(a)[0] != [a] for a in args if not hasattr(a, "dtype"))
-            or self.static_argnums
-        ):
-            return
-        entry = fast_entry(path.executable, args, path.rebuild, self._call)
-        if entry is not None:
-            self.__call__ = entry
+    def _install(self, path: Path, call: Layout, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+        """Let the native entry take calls like this one from now on, where it can."""
+        way = (path, tuple(kwargs), out is None, tuple(map(type, call.leaves)))
+        with self._lock:
+            if way in self._served:
+                return
+            self._served.add(way)
+            if self._entry is None:
+                self._entry = entry(self.backend, self._name, self._call)
+            statics = [n for n, _ in call.statics]
+            shown = Call(args, kwargs, statics, call.leaves, path.rebuild, path.expected, out)
+            if self._entry is not None and self._entry.add(path.executable, shown):
+                self.__call__ = self._entry.call
 
     def known(self, *args: Any, **kwargs: Any) -> Paths:
         """What is known for calls like this; recorded and compiled now where nothing is."""
@@ -104,7 +123,9 @@ class Jitted:
 
     def clear(self) -> None:
         """Forget everything that was recorded and compiled."""
-        self._staged = {}
+        self._staged: dict[Any, Paths] = {}
+        self._served: set[Any] = set()  # the ways of calling each path that the entry has been shown
+        self._entry = None
         self.__call__ = self._call
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
@@ -142,6 +163,9 @@ def jit(
     which f may depend in any way; each value is recorded by itself. What f takes from outside its arguments (globals, closures) is
     captured as a constant when it is recorded, and what f prints, it prints then. Numbers among the arguments count as float64 or
     int64.
+
+    `fast(*args, out=buffers)` writes the results into arrays of yours, in a tree like the result's, and returns `out`; native code
+    allocates nothing then. The arrays may overlap the arguments. A function that has a parameter `out` itself gets it as ever.
 
     jit composes with every transformation: jit(grad(f)), jit(jacobian(f)), grad(jit(f)), vmap(jit(f)), jit(jit(f)). It may be
     called from several threads. `backend="numpy"` runs the same programs by NumPy.

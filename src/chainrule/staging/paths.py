@@ -62,9 +62,9 @@ class Path:
         """Whether the other has the same guards, and so is the same path."""
         return len(self.expected) == len(other.expected) and all(map(same, self.expected, other.expected))
 
-    def call(self, leaves: Sequence[Any]) -> Any:
+    def call(self, leaves: Sequence[Any], into: Sequence[Any] = ()) -> Any:
         """The result on arrays; raises Astray where their branches come out otherwise."""
-        return self.rebuild(self.staged.run(leaves))
+        return self.rebuild(self.staged.run(leaves, into))
 
     def call_traced(self, leaves: Sequence[Any]) -> Any:
         """The result on values of which some are traced."""
@@ -100,17 +100,26 @@ class Paths:
         self.backend = backend
         self.paths: tuple[Path, ...] = ()
         self.is_eager = False
-        self.has_entry = False  # whether a native entry has been made, or found to be impossible
         self.lock = threading.RLock()
 
-    def run(self, f: Callable[[list[Any]], Any], leaves: list[Any]) -> Any:
-        """f(leaves), by the path that agrees; recorded now if there is none."""
+    def run(
+        self, f: Callable[[list[Any]], Any], leaves: list[Any], into: Sequence[Any] = ()
+    ) -> tuple[Any, Path | None]:
+        """f(leaves) by the path that agrees, recorded now if there is none, and that path; `into`: arrays it may be written to."""
         for path in self.paths:
             try:
-                return path.call(leaves)
+                return path.call(leaves, into), path
             except Astray:
                 continue
-        return self._run_recorded(f, leaves, Path.call, leaves)
+        taken: list[Path] = []
+
+        def call(path: Path, xs: Sequence[Any]) -> Any:
+            result = path.call(xs, into)
+            taken.append(path)
+            return result
+
+        result = self._run_recorded(f, leaves, call, leaves)
+        return result, taken[0] if taken else None
 
     def run_traced(self, f: Callable[[list[Any]], Any], leaves: list[Any]) -> Any:
         """f(leaves) where some are traced, as one operation; operation by operation where a batch would have to decide a branch."""

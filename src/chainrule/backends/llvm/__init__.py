@@ -8,7 +8,7 @@
     blas        large products of matrices as calls of BLAS, by the addresses that SciPy exports
     divide      which kernels are cut into pieces that threads share, and along which axis
     native      all kernels of a program in one module; the table of buffers, the workspace, the steps
-    entry       the C-level callable in front: arguments compared with constants, results allocated, kernels called
+    entry       the C-level callable in front: arguments compared with tables, results allocated, kernels called (entry_code)
 
 Which axes are loops and which are written out is decided by shape (`partition.Layout`): programs of few elements become straight
 scalar code; short axes beside a long one are written out into registers, so that a Jacobian of a small function over a large
@@ -22,15 +22,14 @@ has no lowering (complex numbers, small integers, factorisations) is computed by
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
-
 from chainrule.backends.executable import Executable
 from chainrule.backends.interpret import Interpreted
-from chainrule.backends.llvm.entry import native_entry
+from chainrule.backends.llvm.entry import Entry, new_entry
 from chainrule.backends.llvm.index import Unlowerable
 from chainrule.backends.llvm.native import Native
 from chainrule.ir.program import Program
+
+__all__ = ["Entry", "compiled", "new_entry"]
 
 
 def compiled(program: Program) -> Executable:
@@ -39,10 +38,3 @@ def compiled(program: Program) -> Executable:
         return Native(program)
     except (Unlowerable, RuntimeError) as error:  # LLVM reports what it cannot do as a RuntimeError
         return Interpreted(program, str(error))
-
-
-def entry_of(
-    executable: Executable, args: Sequence[Any], rebuild: Callable[[list[Any]], Any], slow: Callable[..., Any]
-) -> Callable[..., Any] | None:
-    """A C-level callable for calls with arguments like these, which hands every other call to `slow`; None where there is none."""
-    return native_entry(executable, args, rebuild, slow) if isinstance(executable, Native) else None

@@ -59,6 +59,11 @@ def key_of(program: Program, target: Target) -> str | None:
     return cache.key_of(_maker(), repr(target).encode(), spelt.encode())
 
 
+def key_of_text(text: str, target: Target) -> str:
+    """The key of code that depends on a text and a target alone."""
+    return cache.key_of(_maker(), repr(target).encode(), b"text", text.encode())
+
+
 def _lines(program: Program) -> Iterator[str]:
     numbers: dict[Atom, str] = {}
     types: dict[ArrayType, str] = {}

@@ -1,260 +1,403 @@
-"""The native entry of a compiled function: a C-level callable that checks its arguments, allocates the results, and runs the code.
+"""The native entry of a jitted function: what Python calls first, and what is left to it by the Python path.
 
-It compares what it is given with constants: the types, dtypes, ranks, extents and layout of the arrays that the code was made for.
-Any other call (and a failed check of an index) is handed on to the Python path, which copies, compiles anew, or raises.
+For each path that was compiled, and each way in which it was called (by position, by name, with buffers for the results), there
+is a candidate: tables of what the arguments must be, in their tree, and of what becomes of the results. `entry_code` is the
+function that reads these tables. A call that no candidate takes is handed on to the Python path, which copies, compiles, or raises.
 """
 
 from __future__ import annotations
 
+import ctypes
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
-from llvmlite import ir
 
-from chainrule.backends.llvm import cpython
+from chainrule import cache
+from chainrule.backends.executable import Call, Executable
+from chainrule.backends.llvm import canonical, cpython, entry_code
 from chainrule.backends.llvm.blas import flops
-from chainrule.backends.llvm.emit import I8, I32, I64, PTR
-from chainrule.backends.llvm.native import Native
-from chainrule.backends.llvm.target import Loaded, object_code
-from chainrule.ir.program import Var
+from chainrule.backends.llvm.entry_code import (
+    Build,
+    Candidate,
+    Function,
+    Guard,
+    How,
+    Kind,
+    Make,
+    Node,
+    Overlap,
+    State,
+    What,
+)
+from chainrule.backends.llvm.native import Frame, Native
+from chainrule.backends.llvm.pool import LARGE
+from chainrule.backends.llvm.target import Loaded, host, object_code
+from chainrule.ir.program import Atom, Literal, Var
 
-WORK, FLOPS, WORKSPACE = 300_000, 10_000_000, 1 << 16
-"""Larger programs, by elements computed, operations of BLAS and bytes of workspace, take the Python path, which releases the
-interpreter's lock."""
-
-F64 = ir.DoubleType()
-_NULL = ir.Constant(PTR, None)
-
-
-def native_entry(
-    native: Native, args: Sequence[Any], rebuild: Callable[[list[Any]], Any], slow: Callable[..., Any]
-) -> Callable[..., Any] | None:
-    """The entry for calls with arguments like these; None where there can be none."""
-    if not cpython.holds() or not _is_simple(native, args):
-        return None
-    form = _form(rebuild, len(native.program.outputs))
-    if form is None:
-        return None
-    emitter = _Entry(native, args, as_tuple=form == "tuple")
-    loaded = Loaded(object_code(str(emitter.module)), ["entry"])
-    owner = functools.partial(slow)
-    definition = cpython.MethodDef(
-        native.program.name.encode(), loaded.addresses["entry"], cpython.FASTCALL_KEYWORDS, None
-    )
-    owner.keeps = (definition, loaded, native, emitter.alive)  # type: ignore[attr-defined]
-    return cpython.builtin(definition, owner)  # type: ignore[no-any-return]
+CAPACITY = 16
+"""How many candidates an entry has."""
+WORK, FLOPS = 300_000, 10_000_000
+"""Elements computed and operations of BLAS from which a run releases the interpreter's lock."""
 
 
-def _is_simple(native: Native, args: Sequence[Any]) -> bool:
-    program = native.program
-    outputs = program.outputs
+class _NoEntry(Exception):
+    """A call that only the Python path can take."""
+
+
+class _Words(np.ndarray[Any, np.dtype[np.int64]]):
+    """An array of words that keeps what its words point to."""
+
+    keeps: list[Any]
+
+
+def _words(n: int) -> _Words:
+    found = np.zeros(max(n, 1), np.int64).view(_Words)
+    found.keeps = []
+    return found
+
+
+def _address(x: Any) -> int:
+    found: int = x.__array_interface__["data"][0]
+    return found
+
+
+@functools.cache
+def _code() -> Loaded:
+    """The code of all entries, in this process."""
+    key = canonical.key_of_text(f"entry {cpython.tuple_items()}", host())
+    image = cache.read(key)
+    if image is None:
+        image = object_code(str(entry_code.module(host().triple)))
+        cache.write(key, image)
+    return Loaded(image, ["entry"])
+
+
+@functools.cache
+def _functions() -> _Words:
+    words = _words(len(Function))
+    for name, address in cpython.functions().items():
+        words[Function[name]] = address
+    return words
+
+
+class Entry:
+    """What is called in the place of a jitted function: `call` is the C-level callable."""
+
+    def __init__(self, name: str, slow: Callable[..., Any]) -> None:
+        self._state = _words(State.first + CAPACITY)
+        self._state[State.slow] = id(slow)
+        self._state[State.functions] = _address(_functions())
+        definition = cpython.MethodDef(name.encode(), _code().addresses["entry"], cpython.FASTCALL_KEYWORDS, None)
+        self._state.keeps = [slow, definition, _functions(), _code()]
+        self.call = cpython.builtin(definition, self._state)
+
+    def add(self, executable: Executable, call: Call) -> bool:
+        """Serve calls like this one from now on; whether that can be done."""
+        count = int(self._state[State.count])
+        if count >= CAPACITY or not isinstance(executable, Native) or not _is_simple(executable):
+            return False
+        try:
+            candidate = _Tables(executable, call).candidate
+        except _NoEntry:
+            return False
+        self._state.keeps.append(candidate)
+        self._state[State.first + count] = _address(candidate)
+        self._state[State.count] = count + 1
+        return True
+
+
+def new_entry(name: str, slow: Callable[..., Any]) -> Entry | None:
+    """An entry before a function's Python path; None where this interpreter allows none."""
+    return Entry(name, slow) if cpython.holds() else None
+
+
+def _is_simple(native: Native) -> bool:
+    """Whether a run is one call of native code, whose results need no pool."""
     return (
         len(native.code.steps) == 1
         and isinstance(native.code.steps[0], str)
-        and len(args) == len(program.inputs)
-        and native.workspace <= WORKSPACE
-        and sum(o.type.size for e in program.equations for o in e.outs) <= WORK
-        and sum(map(flops, native.code.products)) <= FLOPS
-        and len(set(outputs)) == len(outputs) == len(native.outputs)
-        and all(isinstance(a, Var) and a in native.code.numbers for a in outputs)
-        and all(_accepts(x, v) for x, v in zip(args, program.inputs, strict=True))
+        and not any(a.type.nbytes >= LARGE for a in native.program.outputs)
     )
 
 
-def _accepts(x: Any, v: Var) -> bool:
-    if v.type.shape == ():
-        return v.type.dtype == np.float64 and type(x) in (float, np.float64)
-    return type(x) is np.ndarray and x.dtype is np.dtype(v.type.dtype)
+def _is_long(native: Native) -> bool:
+    work = sum(o.type.size for e in native.program.equations for o in e.outs)
+    return work > WORK or sum(map(flops, native.code.products)) > FLOPS
 
 
-def _form(rebuild: Callable[[list[Any]], Any], n: int) -> str | None:
-    """Whether the results are returned as one array or as a flat tuple; None where it is another tree."""
-    marks = [object() for _ in range(n)]
-    tree = rebuild(list(marks))
-    if n == 1 and tree is marks[0]:
-        return "one"
-    return (
-        "tuple"
-        if type(tree) is tuple and len(tree) == n and all(a is b for a, b in zip(tree, marks, strict=True))
-        else None
-    )
+_Row = dict[int, int]  # the words of a record that are not zero
 
 
-class _Entry:
-    """entry(self, args, nargs, kwnames) of one compiled program."""
+class _Mark(NamedTuple):
+    """The k-th result in a tree of results."""
 
-    def __init__(self, native: Native, args: Sequence[Any], *, as_tuple: bool) -> None:
-        self.native = native
-        self.module = ir.Module("chainrule.entry")
-        self.alive: list[Any] = []
-        function = ir.Function(self.module, ir.FunctionType(PTR, [PTR, PTR, I64, PTR]), "entry")
-        self.function = function
-        self.builder = ir.IRBuilder(function.append_basic_block("entry"))
-        self.slow = function.append_basic_block("slow")
-        self.table = self.builder.alloca(PTR, len(native.code.numbers) + 1)
-        self.status = self.builder.alloca(I32)
-        self._check(args)
-        self._buffers()
-        made = self._allocate()
-        self._run(made)
-        self._return(made, as_tuple)
-        self._hand_on()
+    k: int
 
-    # ---- small things
 
-    def _address(self, value: int) -> Any:
-        return self.builder.inttoptr(I64(value), PTR)
+class _Tables:
+    """The tables of one candidate under construction; rows are dicts from word to value."""
 
-    def _field(self, x: Any, offset: int, kind: Any) -> Any:
-        return self.builder.load(self.builder.gep(x, [I64(offset)], source_etype=I8), typ=kind)
+    def __init__(self, native: Native, call: Call) -> None:
+        self.native, self.call, self.program = native, call, native.program
+        self.frame = Frame(native)
+        self.candidate = _words(Candidate.size)
+        self.keeps = self.candidate.keeps
+        self.keeps += [native, self.frame, _functions()]
+        self.outputs = self.program.outputs[: len(self.program.outputs) - len(call.expected)]
+        self.nodes: list[_Row] = []
+        self.found: list[Any] = []  # the leaves met
+        self.buffers: list[
+            tuple[int, int]
+        ] = []  # slots and sizes of the arrays that are read, and of those that are written
+        self.read: list[tuple[int, int]] = []
+        self.copies: list[_Row] = []
+        self.slots = self._result_slots()
+        self._arguments()
+        self._results()
+        self._guards()
+        self._header()
 
-    def _c(self, name: str, returned: Any, args: Sequence[Any]) -> Any:
-        kind = ir.FunctionType(returned, [a.type for a in args])
-        pointer = self.builder.inttoptr(I64(cpython.functions()[name]), kind.as_pointer())
-        return self.builder.call(pointer, args)
+    def _slot(self, v: Var) -> int:
+        """The address of a variable's place in the frame's table."""
+        return ctypes.addressof(self.frame.table) + 8 * (1 + self.native.code.numbers[v])
 
-    def _require(self, condition: Any) -> None:
-        following = self.function.append_basic_block()
-        self.builder.cbranch(condition, following, self.slow)
-        self.builder.position_at_end(following)
+    def _memory(self, n: int) -> int:
+        """The address of fresh memory of so many bytes."""
+        block = _words(n // 8 + 1)
+        self.keeps.append(block)
+        return _address(block)
 
-    def _put(self, a: Any, pointer: Any) -> None:
-        place = self.builder.gep(self.table, [I64(1 + self.native.code.numbers[a])], source_etype=PTR)
-        self.builder.store(pointer, place)
+    def _holder(self, address: int) -> int:
+        """The address of a fresh slot that holds an address."""
+        slot = self._memory(8)
+        ctypes.c_int64.from_address(slot).value = address
+        return slot
+
+    def _id(self, x: Any) -> int:
+        self.keeps.append(x)
+        return id(x)
+
+    def _array(self, x: Sequence[int]) -> int:
+        words = _words(len(x))
+        words[: len(x)] = x
+        self.keeps.append(words)
+        return _address(words)
+
+    def _put(self, k: int, rows: Sequence[Mapping[int, int]], size: int) -> int:
+        """Make a table of rows, with its length and address at words k and k + 1; its address."""
+        table = _words(len(rows) * size)
+        for n, row in enumerate(rows):
+            for word, value in row.items():
+                table[n * size + word] = value
+        self.keeps.append(table)
+        self.candidate[k], self.candidate[k + 1] = len(rows), _address(table)
+        return _address(table)
 
     # ---- arguments
 
-    def _check(self, args: Sequence[Any]) -> None:
-        b = self.builder
-        _, vector, count, names = self.function.args
-        self._require(b.and_(b.icmp_unsigned("==", count, I64(len(args))), b.icmp_unsigned("==", names, _NULL)))
-        for k, v in enumerate(self.native.program.inputs):
-            x = b.load(b.gep(vector, [I64(k)], source_etype=PTR), typ=PTR)
-            self._number(x, v) if v.type.shape == () else self._array(x, v)
+    def _arguments(self) -> None:
+        call = self.call
+        inputs = [(v, self._slot(v), False) for v in self.program.inputs]
+        results = [(a, slot, True) for a, slot in zip(self.outputs, self.slots, strict=True)]
+        names = list(call.kwargs) + (["out"] if call.out is not None else [])
+        wanted = iter(inputs)
+        for n, x in enumerate(call.args):
+            if n in call.statics:
+                self.nodes.append(self._same(x, How.argument, n))
+            else:
+                self._node(x, How.argument, -1, n, wanted)
+        for name in sorted(call.kwargs):
+            self._node(call.kwargs[name], How.argument, -1, len(call.args) + names.index(name), wanted)
+        for n, name in enumerate(names):
+            self.nodes.append(self._same(sys.intern(name), How.keyword, n))
+        if len(self.found) != len(call.leaves) or any(a is not b for a, b in zip(self.found, call.leaves, strict=True)):
+            raise _NoEntry
+        self.root = len(self.nodes)
+        if call.out is not None:
+            self._node(call.out, How.argument, -1, len(call.args) + len(names) - 1, iter(results))
+        self.candidate[Candidate.positional] = len(call.args)
+        self.candidate[Candidate.named] = len(names)
+        self.candidate[Candidate.holds] = any(row[Node.how] in (How.list, How.dict) for row in self.nodes)
 
-    def _number(self, x: Any, v: Var) -> None:
-        b = self.builder
-        kind = self._field(x, cpython.TYPE, I64)
-        is_float = b.icmp_unsigned("==", kind, I64(id(float)))
-        self._require(b.or_(is_float, b.icmp_unsigned("==", kind, I64(id(np.float64)))))
-        self._put(v, b.gep(x, [I64(cpython.VALUE)], source_etype=I8))
+    def _same(self, x: Any, how: How, index: int) -> _Row:
+        return {Node.how: how, Node.index: index, Node.kind: Kind.same, Node.type: self._id(x)}
 
-    def _array(self, x: Any, v: Var) -> None:
-        b = self.builder
-        dtype = np.dtype(v.type.dtype)
-        self.alive.append(dtype)
-        self._require(b.icmp_unsigned("==", self._field(x, cpython.TYPE, I64), I64(id(np.ndarray))))
-        alike = b.icmp_unsigned("==", self._field(x, cpython.DTYPE, I64), I64(id(dtype)))
-        alike = b.and_(alike, b.icmp_unsigned("==", self._field(x, cpython.RANK, I32), I32(len(v.type.shape))))
-        flags = b.and_(self._field(x, cpython.FLAGS, I32), I32(cpython.PLAIN))
-        self._require(b.and_(alike, b.icmp_unsigned("==", flags, I32(cpython.PLAIN))))
-        shape = self._field(x, cpython.SHAPE, PTR)
-        alike = None
-        for k, n in enumerate(v.type.shape):
-            same = b.icmp_unsigned("==", self._field(shape, 8 * k, I64), I64(n))
-            alike = same if alike is None else b.and_(alike, same)
-        self._require(alike)
-        self._put(v, self._field(x, cpython.DATA, PTR))
+    def _node(self, x: Any, how: How, parent: int, index: int, wanted: Iterator[tuple[Atom, int, bool]]) -> None:
+        row: _Row = {Node.how: how, Node.parent: parent, Node.index: index, Node.type: id(type(x))}
+        here = len(self.nodes)
+        self.nodes.append(row)
+        if x is None:
+            row.update({Node.kind: Kind.same, Node.type: id(None)})
+        elif type(x) in (tuple, list):
+            row.update({Node.kind: Kind.container, Node.count: len(x)})
+            for n, item in enumerate(x):
+                self._node(item, How.tuple if type(x) is tuple else How.list, here, n, wanted)
+        elif type(x) is dict and all(type(key) is str for key in x):
+            row.update({Node.kind: Kind.dict, Node.count: len(x)})
+            for key in sorted(x):
+                self._node(x[key], How.dict, here, self._id(key), wanted)
+        else:
+            self._leaf(row, x, *next(wanted, (None, 0, False)))
 
-    # ---- buffers
+    def _leaf(self, row: _Row, x: Any, a: Atom | None, slot: int, writes: bool) -> None:
+        if a is None:
+            raise _NoEntry
+        if not writes:
+            self.found.append(x)
+        row[Node.slot] = slot
+        if type(x) is np.ndarray and (a.type.shape or writes):
+            self._array_leaf(row, x, a, slot, writes)
+        elif writes or a.type.shape:
+            raise _NoEntry
+        elif a.type.dtype == np.float64 and type(x) in (float, np.float64):
+            row.update({Node.kind: Kind.number, Node.type: id(float), Node.other: id(np.float64)})
+        elif a.type.dtype == np.int64 and type(x) is np.int64:
+            row[Node.kind] = Kind.number
+        elif a.type.dtype == np.int64 and type(x) is int:
+            row.update({Node.kind: Kind.integer, Node.dims: self._memory(8)})
+        else:
+            raise _NoEntry
 
-    def _buffers(self) -> None:
-        b = self.builder
-        b.store(I32(0), self.status)
-        b.store(self.status, self.table)
-        for a, array in self.native.constants.items():
-            self._put(a, self._address(array.__array_interface__["data"][0]))
-        if self.native.places:
-            memory = b.alloca(I8, self.native.workspace)
-            memory.align = 64
-            for v, place in self.native.places.items():
-                self._put(v, b.gep(memory, [I64(place)], source_etype=I8))
+    def _array_leaf(self, row: _Row, x: Any, a: Atom, slot: int, writes: bool) -> None:
+        dtype = np.dtype(a.type.dtype)
+        if x.dtype is not dtype or x.shape != a.type.shape:
+            raise _NoEntry
+        row.update(
+            {
+                Node.kind: Kind.array,
+                Node.count: len(x.shape),
+                Node.dims: self._array(x.shape),
+                Node.dtype: self._id(dtype),
+                Node.flags: cpython.PLAIN | (cpython.WRITEABLE if writes else 0),
+            }
+        )
+        (self.buffers if writes else self.read).append((slot, a.type.nbytes))
 
-    def _allocate(self) -> list[Any]:
-        """The results: new arrays, or for rank 0 stack slots, whose numbers become objects after the run."""
-        b = self.builder
-        made: list[Any] = []
-        for v in self.native.program.outputs:
-            shape = v.type.shape
-            if shape == ():
-                made.append(b.alloca(F64))
-                self._put(v, made[-1])
+    # ---- results
+
+    def _result_slots(self) -> list[int]:
+        """Where the address of each result's memory is; results that are inputs, constants, or there before, are copied."""
+        slots: list[int] = []
+        first: set[Var] = set()
+        for a in self.outputs:
+            if isinstance(a, Var) and a not in self.program.inputs and a not in first:
+                first.add(a)
+                slots.append(self._slot(a))
                 continue
-            extents = b.alloca(I64, len(shape))
-            for k, n in enumerate(shape):
-                b.store(I64(n), b.gep(extents, [I64(k)], source_etype=I64))
-            null, zero = _NULL, I32(0)
-            array = self._c(
-                "array",
-                PTR,
-                [
-                    self._address(id(np.ndarray)),
-                    I32(len(shape)),
-                    extents,
-                    I32(v.type.dtype.num),
-                    null,
-                    null,
-                    zero,
-                    zero,
-                    null,
-                ],
-            )
-            self._unless_null(
-                array, [m for m, w in zip(made, self.native.program.outputs, strict=False) if w.type.shape]
-            )
-            made.append(array)
-            self._put(v, self._field(array, cpython.DATA, PTR))
-        return made
+            slots.append(self._holder(0))
+            if a.type.shape or self.call.out is not None:
+                self.copies.append(
+                    {Guard.slot: slots[-1], Guard.expected: self._source(a), Guard.nbytes: a.type.nbytes}
+                )
+        return slots
 
-    def _unless_null(self, x: Any, made: Sequence[Any]) -> None:
-        """Return NULL (with the exception that is set) where x is NULL, dropping what was made before."""
-        b = self.builder
-        with b.if_then(b.icmp_unsigned("==", x, _NULL), likely=False):
-            for m in made:
-                self._c("decref", ir.VoidType(), [m])
-            b.ret(_NULL)
+    def _source(self, a: Atom) -> int:
+        if isinstance(a, Var):
+            return self._slot(a)
+        value = np.require(a.value, a.type.dtype, ("C", "A"))
+        self.keeps.append(value)
+        return self._holder(_address(value))
 
-    # ---- the run and the results
-
-    def _run(self, made: Sequence[Any]) -> None:
-        b = self.builder
-        (address,) = self.native.loaded.addresses.values()
-        kind = ir.FunctionType(ir.VoidType(), [PTR])
-        b.call(b.inttoptr(I64(address), kind.as_pointer()), [self.table])
-        with b.if_then(b.icmp_unsigned("!=", b.load(self.status, typ=I32), I32(0)), likely=False):
-            for m, v in zip(made, self.native.program.outputs, strict=True):
-                if v.type.shape:
-                    self._c("decref", ir.VoidType(), [m])
-            b.branch(self.slow)
-
-    def _return(self, made: Sequence[Any], as_tuple: bool) -> None:
-        b = self.builder
-        outputs = self.native.program.outputs
-        arrays = [m for m, v in zip(made, outputs, strict=True) if v.type.shape]
-        results: list[Any] = []
-        for m, v in zip(made, outputs, strict=True):
-            if v.type.shape:
-                results.append(m)
-                continue
-            dtype = np.dtype(v.type.dtype)
-            self.alive.append(dtype)
-            number = self._c("scalar", PTR, [m, self._address(id(dtype)), _NULL])
-            self._unless_null(number, arrays)
-            arrays.append(number)
-            results.append(number)
-        if not as_tuple:
-            b.ret(results[0])
+    def _results(self) -> None:
+        if self.call.out is not None:
+            self.makes: list[_Row] = []
+            self.builds: list[_Row] = [{Build.what: What.given, Build.operand: self.root, Build.how: -1}]
             return
-        whole = self._c("tuple", PTR, [I64(len(results))])
-        self._unless_null(whole, results)
-        for k, r in enumerate(results):
-            self._c("set", I32, [whole, I64(k), r])
-        b.ret(whole)
+        arrays = [k for k, a in enumerate(self.outputs) if a.type.shape]
+        self.makes = [
+            {
+                Make.rank: len(self.outputs[k].type.shape),
+                Make.dims: self._array(self.outputs[k].type.shape),
+                Make.number: np.dtype(self.outputs[k].type.dtype).num,
+                Make.slot: self.slots[k],
+            }
+            for k in arrays
+        ]
+        self.places = {k: n for n, k in enumerate(arrays)}
+        self.builds = []
+        self._part(self.call.rebuild([_Mark(k) for k in range(len(self.outputs))]), -1, -1, 0)
 
-    def _hand_on(self) -> None:
-        b = self.builder
-        b.position_at_end(self.slow)
-        owner, vector, count, names = self.function.args
-        b.ret(self._c("call", PTR, [owner, vector, count, names]))
+    def _part(self, x: Any, how: int, parent: int, index: int) -> None:
+        here = len(self.builds)
+        row: _Row = {Build.how: how, Build.parent: parent, Build.index: index}
+        self.builds.append(row)
+        if type(x) is _Mark:
+            row.update(self._result(x.k))
+        elif type(x) in (tuple, list):
+            kind = "tuple" if type(x) is tuple else "list"
+            row.update({Build.what: What[kind], Build.operand: len(x)})
+            for n, item in enumerate(x):
+                self._part(item, How[kind], here, n)
+        elif type(x) is dict:
+            row[Build.what] = What.dict
+            for key, item in x.items():
+                self._part(item, How.dict, here, self._id(key))
+        elif x is None:
+            row.update({Build.what: What.object, Build.operand: id(None)})
+        else:
+            raise _NoEntry
+
+    def _result(self, k: int) -> _Row:
+        a = self.outputs[k]
+        if a.type.shape:
+            return {Build.what: What.array, Build.operand: self.places[k]}
+        if isinstance(a, Var) and a not in self.program.inputs:
+            ctypes.c_int64.from_address(self._slot(a)).value = self._memory(a.type.nbytes)
+        what = What.float64 if a.type.dtype == np.float64 else What.scalar
+        return {Build.what: what, Build.operand: self._source(a), Build.dtype: self._id(np.dtype(a.type.dtype))}
+
+    # ---- guards, and all together
+
+    def _guards(self) -> None:
+        self.guards: list[_Row] = []
+        for a, value in zip(self.program.outputs[len(self.outputs) :], self.call.expected, strict=True):
+            expected = np.require(value, a.type.dtype, ("C", "A"))
+            if expected.shape != a.type.shape or not np.array_equal(expected, value):
+                raise _NoEntry
+            if isinstance(a, Literal):
+                if not np.array_equal(a.value, expected):
+                    raise _NoEntry
+                continue
+            if a not in self.program.inputs and a not in self.outputs:
+                ctypes.c_int64.from_address(self._slot(a)).value = self._memory(a.type.nbytes)
+            self.keeps.append(expected)
+            self.guards.append(
+                {Guard.slot: self._slot(a), Guard.expected: _address(expected), Guard.nbytes: a.type.nbytes}
+            )
+
+    def _header(self) -> None:
+        head = self.candidate
+        nodes = self._put(Candidate.nodes, self.nodes, Node.size)
+        self._point(nodes, self.nodes, Node.size, Node.parent)
+        makes = self._put(Candidate.makes, self.makes, Make.size)
+        for row in self.builds:
+            if row[Build.what] == What.array:
+                row[Build.operand] = makes + 8 * Make.size * row[Build.operand]
+            elif row[Build.what] == What.given:
+                row[Build.operand] = nodes + 8 * Node.size * row[Build.operand]
+        builds = self._put(Candidate.builds, self.builds, Build.size)
+        self._point(builds, self.builds, Build.size, Build.parent)
+        self._put(Candidate.overlaps, self._overlaps(), Overlap.size)
+        self._put(Candidate.guards, self.guards, Guard.size)
+        self._put(Candidate.copies, self.copies, Guard.size)
+        head[Candidate.releases] = _is_long(self.native)
+        (head[Candidate.code],) = self.native.loaded.addresses.values()
+        head[Candidate.table] = ctypes.addressof(self.frame.table)
+        head[Candidate.status] = ctypes.addressof(self.frame.status)
+        head[Candidate.functions] = _address(_functions())
+
+    @staticmethod
+    def _point(table: int, rows: Sequence[Mapping[int, int]], size: int, word: int) -> None:
+        """Turn the numbers of records at a word of each record into their addresses."""
+        for n, row in enumerate(rows):
+            if row.get(word, -1) >= 0:
+                ctypes.c_int64.from_address(table + 8 * (n * size + word)).value = table + 8 * size * row[word]
+
+    def _overlaps(self) -> list[_Row]:
+        pairs = [(b, other) for k, b in enumerate(self.buffers) for other in (*self.read, *self.buffers[:k])]
+        return [
+            {Overlap.slot: a, Overlap.nbytes: n, Overlap.other: b, Overlap.other_nbytes: m} for (a, n), (b, m) in pairs
+        ]

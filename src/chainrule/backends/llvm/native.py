@@ -12,7 +12,7 @@ import ctypes
 import pickle
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -281,7 +281,7 @@ class _Shared:
         share(work, self._pieces)
 
 
-class _Frame:
+class Frame:
     """What one call needs for itself: the table, the status and the workspace with its views."""
 
     def __init__(self, native: Native) -> None:
@@ -320,7 +320,7 @@ class Native(Executable):
         by_numpy = {o for s in self.steps if isinstance(s, Equation) for o in s.outs}
         self.written = [v for v in self.outputs if v not in by_numpy]
         self.places, self.workspace = self._plan_memory(by_numpy)
-        self._frames: list[_Frame] = []
+        self._frames: list[Frame] = []
 
     def _step(self, step: str | Pieces | Equation) -> Any:
         if isinstance(step, str):
@@ -346,20 +346,32 @@ class Native(Executable):
                     total = max(total, places[a] + need)
         return places, total
 
-    def __call__(self, leaves: Sequence[Any]) -> list[Any]:
+    def __call__(self, leaves: Sequence[Any], into: Sequence[Any] = ()) -> list[Any]:
         try:
             frame = self._frames.pop()
         except IndexError:
-            frame = _Frame(self)
+            frame = Frame(self)
         # A frame that an exception leaves is not used again: other threads may still write to its memory.
-        env = self._run(frame, leaves)
+        env = self._run(frame, leaves, self._fit_to_write(into, leaves) if into else {})
         frame.status.value, failed = 0, frame.status.value
         self._frames.append(frame)
         if failed:  # an index out of range: NumPy raises its own error
             return Interpreted(self.program)(leaves)
         return self._results(env)
 
-    def _run(self, frame: _Frame, leaves: Sequence[Any]) -> dict[Var, Any]:
+    def _fit_to_write(self, into: Sequence[Any], leaves: Sequence[Any]) -> dict[Var, Any]:
+        """Those of the arrays for the outputs that kernels can write to in the place of fresh ones."""
+        found: dict[Var, Any] = {}
+        for a, x in zip(self.program.outputs, into, strict=False):
+            if not isinstance(a, Var) or type(x) is not np.ndarray or a in found:
+                continue
+            alike = x.shape == a.type.shape and x.dtype == a.type.dtype and x.dtype.isnative
+            plain = x.flags.c_contiguous and x.flags.aligned and x.flags.writeable
+            if alike and plain and not any(np.may_share_memory(x, y) for y in (*leaves, *found.values())):
+                found[a] = x
+        return found
+
+    def _run(self, frame: Frame, leaves: Sequence[Any], into: Mapping[Var, Any]) -> dict[Var, Any]:
         table, numbers = frame.table, self.code.numbers
         env: dict[Any, Any] = dict(frame.views)
         for v, x in zip(self.program.inputs, leaves, strict=True):
@@ -370,7 +382,7 @@ class Native(Executable):
                 env[v, "contiguous"] = x  # alive as long as the call
             table[1 + numbers[v]] = x.__array_interface__["data"][0]
         for v in self.written:
-            out = env[v] = empty(v.type.shape, v.type.dtype)
+            out = env[v] = into[v] if v in into else empty(v.type.shape, v.type.dtype)
             table[1 + numbers[v]] = out.__array_interface__["data"][0]
         for step in self.steps:
             if isinstance(step, Equation):
