@@ -484,3 +484,22 @@ def test_an_argument_that_is_written_into_keeps_its_derivative():
         np.testing.assert_allclose(cr.jit(f)(x), 20.0)
         np.testing.assert_allclose(cr.program(f)(x)(x), [20.0])
     assert x.tolist() == [1.0, -2.0]
+
+
+def test_equations_of_a_backward_sweep_stand_where_their_operations_do():
+    here = test_equations_of_a_backward_sweep_stand_where_their_operations_do.__code__.co_firstlineno
+
+    def f(x):
+        y = np.sin(x)
+        z = y * x
+        return np.sum(z)
+
+    gradient = cr.grad(f)
+    lines = {}
+    for e in cr.program(lambda x: gradient(x))(np.ones(3)).equations:
+        lines.setdefault(e.primitive.name, []).append(e.origin.line - here)
+    assert lines == {"sin": [4], "strong_multiply": [5, 5, 4], "cos": [4], "add": [4]}
+    after = cr.program(lambda x: (gradient(x), x - 1)[1])(np.ones(3)).equations[-1]
+    assert after.origin.line - here == 13
+    nested = cr.program(cr.grad(lambda x: np.sum(gradient(x) ** 2)))(np.ones(3))
+    assert {e.origin.line - here for e in nested.equations if e.primitive.name in ("cos", "sin")} == {4}

@@ -175,6 +175,16 @@ def _note_origin(nodes: list[Node], origins: dict[Node, Origin], node: Node) -> 
     nodes.append(node)
 
 
+def recorded_origin(x: Any) -> Origin | None:
+    """Where the operation that made a value stood in the user's code, if the value is being recorded as part of a program."""
+    x = x[0] if isinstance(x, tuple) else x
+    while isinstance(x, TracerBase):
+        if isinstance(x.owner, Recorder):
+            return x.owner.origins.get(x.data)
+        x = x.value
+    return None
+
+
 def unwrap(x: Any, trace: Trace) -> tuple[Any, Any]:
     """The value of x one level down, and what the trace keeps of it; None where x does not belong to the trace."""
     if isinstance(x, TracerBase) and x.owner is trace:

@@ -8,18 +8,19 @@ the function; its memory grows with the number of operations, whose values it ne
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from chainrule.ir.linear_map import LinearMap
 from chainrule.ir.primitive import has_nan, is_tracer
+from chainrule.ir.program import running
 from chainrule.ir.types import Array
 from chainrule.linear.maps import convert
 from chainrule.linear.strong import mode, strong_products
 from chainrule.trace.intercept import tracing
-from chainrule.trace.tape import Node, Part, Tape, unwrap
+from chainrule.trace.tape import Node, Part, Tape, recorded_origin, unwrap
 
 Flat = Callable[[list[Any]], Sequence[Any]]
 # A tape, the nodes of the inputs, the values of the outputs, and their nodes, None where an output is constant.
@@ -66,7 +67,25 @@ class _Cotangents:
         m.accumulate(before, ct)
 
 
-def sweep(nodes: Sequence[Node], seeds: Sequence[tuple[Node, Array]]) -> _Cotangents:
+class _Placed:
+    """Nodes whose sweep is recorded: what each adds to the program stands where its operation stood in the user's code."""
+
+    __slots__ = ("nodes",)
+
+    def __init__(self, nodes: Sequence[Node]) -> None:
+        self.nodes = nodes
+
+    def __reversed__(self) -> Iterator[Node]:
+        before = running.origin
+        try:
+            for node in reversed(self.nodes):
+                running.origin = recorded_origin(node.out) or before
+                yield node
+        finally:
+            running.origin = before
+
+
+def sweep(nodes: Sequence[Node] | _Placed, seeds: Sequence[tuple[Node, Array]]) -> _Cotangents:
     """Pull seeds back through recorded nodes, last first."""
     cts = _Cotangents()
     for node, ct in seeds:
@@ -116,12 +135,13 @@ def _pull_jointly(node: Node, ct: Any, cts: _Cotangents) -> None:
 
 def gradients(nodes: Sequence[Node], inputs: Sequence[Node], seeds: Sequence[tuple[Node, Array]]) -> list[Array | None]:
     """The cotangents of inputs; swept again with strong products where a NaN came out (see linear.strong)."""
+    swept = _Placed(nodes) if any(is_tracer(node.out) for node, _ in seeds) else nodes
     with np.errstate(all="ignore"):
-        cts = sweep(nodes, seeds)
+        cts = sweep(swept, seeds)
         found = [cts.of.get(node) for node in inputs]
         if not mode.strict and any(g is not None and has_nan(g) for g in found):
             with strong_products():
-                cts = sweep(nodes, seeds)
+                cts = sweep(swept, seeds)
                 found = [cts.of.get(node) for node in inputs]
     given = {id(ct) for _, ct in seeds}
     return [g if node in cts.owned else _own(g, given) for node, g in zip(inputs, found, strict=True)]
