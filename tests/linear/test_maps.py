@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-import chainrule as cr
 from chainrule.ir.primitive import ops
 from chainrule.ir.types import ArrayType
 from chainrule.linear import (
@@ -128,27 +127,6 @@ def test_implicit_maps_with_a_pattern_of_their_own_are_asked_for_it():
 @pytest.mark.parametrize(("m", "count"), MAPS, ids=lambda x: type(x).__name__)
 def test_multiplications_are_counted(m, count):
     assert m.multiplications() == count
-
-
-@named
-def test_parts_add_into_a_buffer(m):
-    ct = a(*m.out_shape)
-    buffer = -a(*m.in_shape)
-    if buffer.ndim:
-        m.accumulate(buffer, ct)
-        np.testing.assert_array_equal(buffer, m.adjoint(ct) - a(*m.in_shape))
-
-
-def test_only_maps_of_parts_accumulate():
-    assert {type(m) for m in ONLY if m.accumulates} == {Slice, Gather}
-    seen = []
-
-    def f(i):
-        seen.append(Gather((Slot(0),), [i], of(3), of(3)).accumulates)
-        return ops.add(i, 1)
-
-    cr.program(f)(I)
-    assert seen == [False]
 
 
 @pytest.mark.parametrize(

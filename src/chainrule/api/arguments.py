@@ -41,11 +41,8 @@ class Selected:
 
     def __init__(self, f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], argnums: Argnums) -> None:
         self.f, self.args, self.kwargs = f, args, kwargs
-        self.single = not isinstance(argnums, Sequence) if type(argnums) is not int else True
-        numbers: Sequence[int] = (argnums,) if self.single else argnums  # type: ignore[assignment]
-        self.numbers = [_checked_number(n, args) for n in numbers]
-        if len(set(self.numbers)) < len(self.numbers):
-            raise TreeError(f"argnums={tuple(numbers)} names an argument twice", "Give each once.")
+        self.single = type(argnums) is int or not isinstance(argnums, Sequence)
+        self.numbers = _checked_numbers((argnums,) if self.single else argnums, args)  # type: ignore[arg-type]
         chosen = args[self.numbers[0]] if self.single else tuple(args[n] for n in self.numbers)
         leaves, self.rebuild = tree.flatten(chosen)
         self.leaves = [x if _is_inexact(x) else self._checked_leaf(k, x) for k, x in enumerate(leaves)]
@@ -93,13 +90,18 @@ class Selected:
         return self.f(*args, **self.kwargs)
 
 
-def _checked_number(n: int, args: tuple[Any, ...]) -> int:
-    if not -len(args) <= n < len(args):
-        raise TreeError(
-            f"argnums={n}, but the function was called with {len(args)} positional arguments",
-            "Pass the differentiated arguments by position.",
-        )
-    return n % len(args)
+def _checked_numbers(numbers: Sequence[int], args: Sequence[Any]) -> Sequence[int]:
+    count = len(args)
+    for n in numbers:
+        if not -count <= n < count:
+            raise TreeError(
+                f"argnums={n}, but the function was called with {count} positional arguments",
+                "Pass the differentiated arguments by position.",
+            )
+    found = [n % count for n in numbers]
+    if len(set(found)) < len(found):
+        raise TreeError(f"argnums={tuple(numbers)} names an argument twice", "Give each once.")
+    return found
 
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -127,6 +129,9 @@ def as_leaf(x: Any) -> Array:
     return np.asarray(x)[()]
 
 
+_SOLE = tree.flatten(0.0)[1]
+
+
 class Outputs:
     """Flattens the outputs of a traced function and remembers their form."""
 
@@ -135,7 +140,7 @@ class Outputs:
     def __init__(self, has_aux: bool = False) -> None:
         self.has_aux = has_aux
         self.aux: Any = None
-        self.rebuild: Callable[[list[Any]], Any] = tree.flatten(0.0)[1]
+        self.rebuild: Callable[[list[Any]], Any] = _SOLE
 
     def of(self, f: Callable[[list[Any]], Any]) -> Callable[[list[Any]], list[Any]]:
         """f with its outputs as a list of leaves."""

@@ -34,9 +34,9 @@ def value_and_grad(
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         selected = Selected(f, args, kwargs, argnums)
         outputs = Outputs(has_aux)
-        values, pullback = reverse.vjp(outputs.of(selected.call), selected.leaves)
-        y = scalar_output(values)
-        found = pullback([y.dtype.type(1)])
+        recording = reverse.record(outputs.of(selected.call), selected.leaves)
+        y = scalar_output(recording[2])
+        found = reverse.pull(recording, selected.leaves, [y.dtype.type(1)])
         if conjugate:
             found = [ops.conjugate(g) if g.dtype.kind == "c" else g for g in found]
         gradient = selected.rebuild(found)

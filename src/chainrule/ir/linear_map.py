@@ -27,18 +27,11 @@ class LinearMap(ABC):
     in_dtype: np.dtype[Any]
     out_shape: Shape
 
-    # Whether the adjoint fills but a part of its result, so that `accumulate` may add it into a buffer in place.
-    accumulates = False
-
     def __init__(self, x: Array, out_shape: Shape) -> None:
         """A map from arrays of the type of x to arrays of a shape."""
         self.in_shape = x.shape
         self.in_dtype = x.dtype
         self.out_shape = out_shape
-
-    def accumulate(self, buffer: np.ndarray[Any, Any], ct: np.ndarray[Any, Any]) -> None:
-        """Add the adjoint's part into a buffer of the input's shape, in place."""
-        buffer += self.adjoint(ct)
 
     @abstractmethod
     def apply(self, t: Array) -> Array:

@@ -41,6 +41,14 @@ class Trace(ABC):
     def process(self, primitive: Primitive, args: Sequence[Array], params: Params) -> Any:
         """Compute `primitive` on arguments of which at least one belongs to this trace."""
 
+    def unary(self, primitive: Primitive, compute: Callable[..., Any], x: TracerBase, params: Params) -> Any:
+        """`process` of a tracer of this trace; `compute` is the same operation on plain values: the value, or an operator."""
+        return self.process(primitive, (x,), params)
+
+    def binary(self, primitive: Primitive, compute: Callable[[Any, Any], Any], x: Any, y: Any) -> Any:
+        """`process` of two operands, each of this trace or plain; `compute` is the same operation, an operator or a ufunc."""
+        return self.process(primitive, (x, y), {})
+
     def decide(self, tracer: TracerBase) -> Any:
         """The plain value of a tracer of this trace, for Python to branch on or to count with."""
         below = tracer.value
@@ -80,12 +88,18 @@ class Primitive(ABC):
 
     name: str
     outputs: int = 1
-    single_row: bool = False  # whether its derivative is one row of partials, which sweeps read one by one
-    partwise: bool = False  # whether its adjoint fills but a part of a cotangent, into which the map can accumulate
+    # For each argument (args, out, params, ct, product) -> its cotangent, None where that is zero: what sweeps ask of operations
+    # of one output in the place of `pullback`. `product(ct, d)` is how the sweep under way multiplies by coefficients.
+    pulls: Sequence[Callable[..., Any]] = ()
+    # (buffer, ct, *args, **params) -> buffer: of operations whose adjoint fills but a part of the first argument's cotangent, and
+    # no other's, the function that adds that part into a plain buffer in place, or where that is None, into fresh zeros. It
+    # returns None where the part's place is traced.
+    accumulate: Callable[..., Any] | None = None
     has_missing: bool = False  # whether some argument has no derivative
     # Whether the result may share memory with the first argument, as NumPy's views do.
     view: bool = False
     differentiable: bool = True
+    ordinary: bool = False  # one output, differentiable in all arguments: known to need no more than to be recorded
 
     @abstractmethod
     def value(self, *args: Any, **params: Any) -> Any:
@@ -117,12 +131,15 @@ class Primitive(ABC):
 
     @abstractmethod
     def pullback(
-        self, args: Sequence[Array], out: Any, params: Params, ct: Any, wanted: Sequence[bool]
+        self, args: Sequence[Array], out: Any, params: Params, ct: Any, wanted: Sequence[object]
     ) -> list[Array | None]:
-        """The cotangents of the wanted arguments from the output's, None standing for zero."""
+        """The cotangents of the arguments from the output's, None standing for zero, and for what is not wanted (false)."""
 
     def __call__(self, *args: Any, **params: Any) -> Any:
-        return bind(self, args, params)
+        if len(args) != 1:
+            return bind(self, args, params)
+        (x,) = args
+        return x.owner.unary(self, self.value, x, params) if isinstance(x, TracerBase) else self.value(x, **params)
 
     def __repr__(self) -> str:
         return self.name
@@ -146,11 +163,6 @@ class Elementary(Primitive):
     def partial(self, k: int, args: Sequence[Array], out: Any, params: Params, row: int = 0) -> LinearMap | None:
         """The local Jacobian of output `row` with respect to argument `k`; None where it is zero."""
 
-    def cotangent(self, k: int, args: Sequence[Array], out: Any, params: Params, ct: Array) -> Array | None:
-        """What the partial with respect to argument `k` pulls back from the sole output's cotangent; None where that is zero."""
-        m = self.partial(k, args, out, params)
-        return None if m is None else m.adjoint(ct)
-
     def pushforward(self, args: Sequence[Array], out: Any, params: Params, tangents: Sequence[Array | None]) -> Any:
         if self.outputs == 1:
             return self._push_row(0, args, out, params, tangents)
@@ -169,7 +181,7 @@ class Elementary(Primitive):
         return total
 
     def pullback(
-        self, args: Sequence[Array], out: Any, params: Params, ct: Any, wanted: Sequence[bool]
+        self, args: Sequence[Array], out: Any, params: Params, ct: Any, wanted: Sequence[object]
     ) -> list[Array | None]:
         rows = ((0, ct),) if self.outputs == 1 else tuple(enumerate(ct))
         return [self._pull_argument(k, args, out, params, rows) if want else None for k, want in enumerate(wanted)]
@@ -237,6 +249,16 @@ def _lookup(name: str) -> Primitive:
 Partial: TypeAlias = "Callable[..., LinearMap | None] | int | None"
 
 
+def _pull_map(rule: Any) -> Callable[..., Any]:
+    """The adjoint of the linear map that a partial is."""
+
+    def pull(args: Sequence[Array], out: Any, params: Params, ct: Array, product: Callable[[Any, Any], Any]) -> Any:
+        m = rule(*args, out=out, **params) if callable(rule) else None
+        return None if m is None else m.adjoint(ct)
+
+    return pull
+
+
 @dataclass(eq=False, repr=False)
 class RoomPrimitive(Elementary):
     """A primitive declared by its slots, as rooms do.
@@ -254,17 +276,19 @@ class RoomPrimitive(Elementary):
     examples: Callable[[], Iterator[Sample]]
     outputs: int = 1
     view: bool = False
-    partwise: bool = False
+    accumulate: Callable[..., Any] | None = None
     variadic: Callable[..., LinearMap | None] | None = None
     differentiable: bool = field(init=False)
     has_missing: bool = field(init=False)
-    single_row: bool = field(init=False)
+    ordinary: bool = field(init=False)
 
     def __post_init__(self) -> None:
         self._rows: tuple[tuple[Any, ...], ...] = self.partials if self.outputs > 1 else (self.partials,)
         self.differentiable = self.variadic is not None or any(p != 0 for row in self._rows for p in row)
-        self.single_row = self.outputs == 1
         self.has_missing = self.variadic is None and any(p is None for row in self._rows for p in row)
+        self.ordinary = self.outputs == 1 and self.differentiable and not self.has_missing
+        if self.ordinary and self.variadic is None and self.accumulate is None:
+            self.pulls = tuple(map(_pull_map, self.partials))
         # The value is called on every operation: an instance attribute saves one Python call.
         self.value = self.compute  # type: ignore[method-assign]
         ops.register(self)
@@ -317,11 +341,13 @@ def has_nan(x: Any) -> bool:
     In a sum of squares NaN cannot cancel. Large arrays are summed as they are, since BLAS would start threads for a dot product;
     what opposite infinities add is a NaN too, and costs the caller a closer look.
     """
-    x = concrete(x)
+    if isinstance(x, TracerBase):
+        x = concrete(x)
     if type(x) is not np.ndarray or x.ndim == 0:
         return bool(x != x)
     if x.size < _SMALL and x.dtype.kind == "f":
-        x = x.ravel(order="K")
+        if x.ndim > 1:
+            x = x.ravel(order="K")
         s = x.dot(x)
     else:
         with np.errstate(all="ignore"):

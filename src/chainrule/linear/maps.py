@@ -57,18 +57,6 @@ def fit(ct: Array, shape: Shape, dtype: np.dtype[Any]) -> Array:
     return ct
 
 
-def fitted(ct: Array, x: Array) -> Array:
-    """`fit` to the type of x."""
-    if ct.shape == x.shape and ct.dtype is x.dtype:
-        return ct
-    return fit(ct, x.shape, x.dtype)
-
-
-def pull_diagonal(coefficients: Array, ct: Array, x: Array) -> Array:
-    """The adjoint of the Diagonal map with these coefficients, for an input of the type of x."""
-    return fitted(ops.strong_multiply(ct, coefficients) if mode.strict else ct * coefficients, x)
-
-
 def convert(t: Array, dtype: np.dtype[Any]) -> Array:
     """Give a tangent or cotangent another dtype; of a complex one for a real array, the real part."""
     if t.dtype.kind == "c" and dtype.kind != "c":
@@ -224,7 +212,7 @@ class SumOver(LinearMap):
 
     def __init__(self, axes: tuple[int, ...], x: Array, out: Array) -> None:
         self.axes = axes
-        super().__init__(x, out.shape)
+        LinearMap.__init__(self, x, out.shape)
 
     def apply(self, t: Array) -> Array:
         return ops.reduce_sum(t, axes=self.axes)
@@ -232,7 +220,8 @@ class SumOver(LinearMap):
     def adjoint(self, ct: Array) -> Array:
         if self.out_shape:
             ct = ops.reshape(ct, shape=tuple(1 if i in self.axes else n for i, n in enumerate(self.in_shape)))
-        return convert(ops.broadcast_to(ct, shape=self.in_shape), self.in_dtype)
+        ct = ops.broadcast_to(ct, shape=self.in_shape)
+        return ct if ct.dtype is self.in_dtype else convert(ct, self.in_dtype)
 
     def pattern(self) -> csr_array:
         return patterns.sum_over(self.axes, self.in_shape)
@@ -303,7 +292,6 @@ class Slice(LinearMap):
     """t -> t[key] for a key of integers, slices, None and Ellipsis."""
 
     __slots__ = ("key",)
-    accumulates = True
 
     def __init__(self, key: Any, x: Array, out: Array) -> None:
         self.key = key
@@ -314,13 +302,6 @@ class Slice(LinearMap):
 
     def adjoint(self, ct: Array) -> Array:
         return ops.place(ct, key=self.key, shape=self.in_shape)
-
-    def accumulate(self, buffer: np.ndarray[Any, Any], ct: np.ndarray[Any, Any]) -> None:
-        part = buffer[self.key]
-        if type(part) is np.ndarray:
-            part += ct
-        else:  # an element, which NumPy hands out as a number
-            buffer[self.key] = part + ct
 
     def pattern(self) -> csr_array:
         return patterns.moved(self.in_shape, lambda positions: positions[self.key])
@@ -361,19 +342,11 @@ class Gather(LinearMap):
         self.indices = tuple(indices)
         super().__init__(x, out.shape)
 
-    @property
-    def accumulates(self) -> bool:  # type: ignore[override]
-        """Whether all indices are plain, so that parts can be added into a plain array."""
-        return not any(is_tracer(i) for i in self.indices)
-
     def apply(self, t: Array) -> Array:
         return ops.gather(t, *self.indices, key=self.key)
 
     def adjoint(self, ct: Array) -> Array:
         return ops.scatter_add(ct, *self.indices, key=self.key, shape=self.in_shape)
-
-    def accumulate(self, buffer: np.ndarray[Any, Any], ct: np.ndarray[Any, Any]) -> None:
-        np.add.at(buffer, fill(self.key, self.indices), ct)
 
     def pattern(self) -> csr_array:
         return patterns.moved(self.in_shape, lambda positions: ops.gather.value(positions, *self.indices, key=self.key))

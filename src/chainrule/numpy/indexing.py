@@ -17,7 +17,6 @@ from chainrule.ir.primitive import concrete, is_tracer, ops
 from chainrule.ir.types import ArrayType
 from chainrule.linear.maps import Slot
 from chainrule.numpy.arguments import as_array, axis_index, decide, sole_axis
-from chainrule.prims.indexing import slice_
 from chainrule.trace.numpy_protocols import define_getitem, implements
 
 _BASIC = (int, slice, type(None), type(Ellipsis))
@@ -27,8 +26,6 @@ _INVALID = "only integers, slices (`:`), ellipsis (`...`), numpy.newaxis (`None`
 @define_getitem
 def getitem(x: Any, key: Any) -> Any:
     """NumPy's indexing of a tracer."""
-    if type(key) is slice or type(key) is int:
-        return x.owner.process(slice_, (x,), {"key": (key,)})
     parts = key if type(key) is tuple else (key,)
     for p in parts:
         if not isinstance(p, _BASIC) or isinstance(p, bool):

@@ -76,7 +76,7 @@ class _CustomCall(Carrier):
         return params["rule"].push(args, out, tangents)
 
     def pullback(
-        self, args: Sequence[Array], out: Any, params: Params, ct: Any, wanted: Sequence[bool]
+        self, args: Sequence[Array], out: Any, params: Params, ct: Any, wanted: Sequence[object]
     ) -> list[Array | None]:
         cts = params["rule"].pull(args, out, ct, wanted)
         return [c if want else None for c, want in zip(cts, wanted, strict=True)]

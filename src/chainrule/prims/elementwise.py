@@ -53,7 +53,8 @@ float_power = binary("float_power", np.float_power, _power_base, _power_exponent
 negative = unary("negative", np.negative, -1, flops=1, holomorphic=True)
 positive = unary("positive", np.positive, 1, flops=0, holomorphic=True)
 reciprocal = unary("reciprocal", np.reciprocal, lambda x, out: -(out * out), flops=4, on=POSITIVE, holomorphic=True)
-square = unary("square", np.square, lambda x, out: 2 * x, flops=1, holomorphic=True)
+# The same number twice: NumPy needs twice the time to multiply an array by a Python number.
+square = unary("square", np.square, lambda x, out: x + x if type(x) is np.ndarray else 2 * x, flops=1, holomorphic=True)
 sqrt = unary("sqrt", np.sqrt, lambda x, out: 0.5 / out, flops=4, on=POSITIVE, holomorphic=True)
 cbrt = unary("cbrt", np.cbrt, lambda x, out: 1 / (3 * out * out), flops=20, on=POSITIVE)
 

@@ -20,10 +20,11 @@ from chainrule.ir.linear_map import LinearMap
 from chainrule.ir.primitive import Elementary, Params, Sample, missing_derivative, ops
 from chainrule.ir.types import Array, ArrayType
 from chainrule.linear import Diagonal, Scale
-from chainrule.linear.maps import fitted, pull_diagonal
+from chainrule.linear.maps import fit
 
 Rule: TypeAlias = Callable[..., Any] | int | float | None
 Interval: TypeAlias = tuple[float, float]
+Product: TypeAlias = Callable[[Any, Any], Any]
 
 # What most rules return. isinstance of an abstract class is slow where it fails, so these are sorted out first.
 _ARRAYS = frozenset((np.ndarray, np.float64, np.float32, float, int))
@@ -43,10 +44,53 @@ def align(args: Sequence[Array], batched: Sequence[bool]) -> list[Array]:
     ]
 
 
+def _pull_unary(rule: Callable[..., Any]) -> Callable[..., Any]:
+    """The adjoint of the Diagonal map with the coefficients that a rule gives, or of the map that it gives."""
+
+    def pull(args: Sequence[Array], out: Array, params: Params, ct: Array, product: Product) -> Array:
+        (x,) = args
+        d = rule(x, out)
+        if type(d) not in _ARRAYS and isinstance(d, LinearMap):
+            return d.adjoint(ct)
+        term = product(ct, d)
+        return term if term.dtype is x.dtype else fit(term, x.shape, x.dtype)
+
+    return pull
+
+
+def _pull_nary(rule: Callable[..., Any], k: int) -> Callable[..., Any]:
+    """The same for argument k of several, which may have been broadcast."""
+
+    def pull(args: Sequence[Array], out: Array, params: Params, ct: Array, product: Product) -> Array:
+        d = rule(*args, out)
+        if type(d) not in _ARRAYS and isinstance(d, LinearMap):
+            return d.adjoint(ct)
+        x = args[k]
+        term = product(ct, d)
+        return term if term.shape == x.shape and term.dtype is x.dtype else fit(term, x.shape, x.dtype)
+
+    return pull
+
+
+def _pull_scaled(factor: float, k: int) -> Callable[..., Any]:
+    """The adjoint of the Scale map with a factor."""
+
+    def plus(args: Sequence[Array], out: Array, params: Params, ct: Array, product: Product) -> Array:
+        x = args[k]
+        return ct if ct.shape == x.shape and ct.dtype is x.dtype else fit(ct, x.shape, x.dtype)
+
+    def minus(args: Sequence[Array], out: Array, params: Params, ct: Array, product: Product) -> Array:
+        x = args[k]
+        return -ct if ct.shape == x.shape and ct.dtype is x.dtype else fit(-ct, x.shape, x.dtype)
+
+    def scaled(args: Sequence[Array], out: Array, params: Params, ct: Array, product: Product) -> Array:
+        return Scale(factor, args[k], out).adjoint(ct)
+
+    return plus if factor == 1 else minus if factor == -1 else scaled
+
+
 class Elementwise(Elementary):
     """An operation on corresponding elements, broadcasting as NumPy does."""
-
-    single_row = True
 
     def __init__(
         self,
@@ -65,8 +109,10 @@ class Elementwise(Elementary):
         self.flops_per_element = flops
         self.differentiable = not all(isinstance(r, int | float) and r == 0 for r in rules)
         self.has_missing = any(r is None for r in rules)
+        self.ordinary = self.differentiable and not self.has_missing
         # An instance attribute: the value is called on every operation, and this saves one Python call.
         self.value = compute  # type: ignore[method-assign]
+        self.pulls = tuple(self._pull(k, rule) for k, rule in enumerate(rules))
         ops.register(self)
 
     def value(self, *args: Any, **params: Any) -> Any:
@@ -86,17 +132,18 @@ class Elementwise(Elementary):
             raise missing_derivative(self, k)
         return Scale(rule, args[k], out) if rule else None
 
-    def cotangent(self, k: int, args: Sequence[Array], out: Any, params: Params, ct: Array) -> Array | None:
-        # The adjoint of what `partial` gives, without making the map: this runs once an operand of every operation.
-        rule = self.rules[k]
+    def _pull(self, k: int, rule: Rule) -> Callable[..., Any]:
+        """The adjoint of `partial` without its making the map: sweeps call it once an operand of every operation."""
         if callable(rule):
-            d = rule(*args, out)
-            if type(d) not in _ARRAYS and isinstance(d, LinearMap):
-                return d.adjoint(ct)
-            return pull_diagonal(d, ct, args[k])
-        if rule in (1, -1):
-            return fitted(ct if rule == 1 else -ct, args[k])
-        return super().cotangent(k, args, out, params, ct)
+            return _pull_unary(rule) if len(self.rules) == 1 else _pull_nary(rule, k)
+        if rule:
+            return _pull_scaled(rule, k)
+
+        def nothing(args: Sequence[Array], out: Array, params: Params, ct: Array, product: Product) -> None:
+            if rule is None:
+                raise missing_derivative(self, k)
+
+        return nothing
 
     def type_rule(self, *types: ArrayType, **params: Any) -> tuple[ArrayType, ...]:
         shape = np.broadcast_shapes(*(t.shape for t in types))

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.ir.linear_map import LinearMap
-from chainrule.ir.primitive import Params, RoomPrimitive, Sample
+from chainrule.ir.primitive import Params, RoomPrimitive, Sample, TracerBase
 from chainrule.ir.types import Array, ArrayType, Shape
 from chainrule.linear import Gather, Place, Scatter, Slice
 from chainrule.linear.algebra import Composition
@@ -41,6 +41,17 @@ def _slice_batch(size: int, args: Sequence[Array], batched: Sequence[bool], para
     return slice_(args[0], key=(slice(None), *params["key"]))
 
 
+def _slice_accumulate(buffer: Any, ct: Any, x: Array, *, key: Key) -> Any:
+    if buffer is None:
+        return _place_value(ct, key=key, shape=x.shape)
+    part = buffer[key]
+    if type(part) is np.ndarray:
+        part += ct
+    else:  # an element, which NumPy hands out as a number
+        buffer[key] = part + ct
+    return buffer
+
+
 slice_ = RoomPrimitive(
     name="slice",
     compute=lambda x, key: x[key],
@@ -50,7 +61,7 @@ slice_ = RoomPrimitive(
     cost=free,
     examples=_slice_samples,
     view=True,
-    partwise=True,
+    accumulate=_slice_accumulate,
 )
 
 # ---- place[key, shape](x)
@@ -90,6 +101,15 @@ def _gather_value(x: Any, *indices: Any, key: Key) -> Any:
 
 def _gather_partial(k: int, x: Array, *indices: Array, out: Array, key: Key) -> Gather | None:
     return Gather(key, indices, x, out) if k == 0 else None
+
+
+def _gather_accumulate(buffer: Any, ct: Any, x: Array, *indices: Any, key: Key) -> Any:
+    if any(isinstance(i, TracerBase) for i in indices):
+        return None
+    if buffer is None:
+        return _scatter_value(ct, *indices, key=key, shape=x.shape)
+    np.add.at(buffer, fill(key, indices), ct)
+    return buffer
 
 
 def _scatter_value(ct: Any, *indices: Any, key: Key, shape: Shape) -> Any:
@@ -212,7 +232,7 @@ gather = RoomPrimitive(
     batching=_gather_batch,
     cost=free,
     examples=_gather_samples,
-    partwise=True,
+    accumulate=_gather_accumulate,
 )
 
 scatter_add = RoomPrimitive(

@@ -12,7 +12,7 @@ import operator
 import re
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import ModuleType, TracebackType
 from typing import Any
 
@@ -46,7 +46,6 @@ _unconditional: set[tuple[str, str]] = set()
 _modules: list[str] = list(_NUMPY_TWINS)
 # Modules whose own code reads the names as globals; of the others they are read as attributes.
 _by_globals: set[str] = set(_NUMPY_TWINS)
-_installed: list[_Attributes | _Globals] = []
 
 
 # What the first trace loads: the tables of NumPy's and SciPy's functions, which importing chainrule does without.
@@ -184,26 +183,14 @@ def _wrapper(key: tuple[str, str]) -> Callable[..., Any]:
     return _replaced if key in _unconditional else _guarded
 
 
-class _Attributes:
-    """Interception of what is read off a module, `np.array`: its class is exchanged, whose cost is that of one name."""
-
-    __slots__ = ("module", "plain", "traced")
-
-    def __init__(self, module: ModuleType) -> None:
-        self.module = module
-        self.plain: type = type(module)
-        names = {
-            name: _Intercepted(name, ours, _wrapper((of, name)))
-            for (of, name), ours in _ours.items()
-            if of == module.__name__
-        }
-        self.traced = type("TracedModule", (self.plain,), names)
-
-    def install(self) -> None:
-        self.module.__class__ = self.traced
-
-    def restore(self) -> None:
-        self.module.__class__ = self.plain
+def _class_of_traced(module: ModuleType) -> type:
+    """The class of a module under interception of what is read off it, `np.array`; the cost of which is that of one name."""
+    names = {
+        name: _Intercepted(name, ours, _wrapper((of, name)))
+        for (of, name), ours in _ours.items()
+        if of == module.__name__
+    }
+    return type("TracedModule", (type(module),), names)
 
 
 class _Globals:
@@ -239,41 +226,50 @@ class _Globals:
 class _Present:
     """The replacements for those modules that have been imported; looked for again when more have been."""
 
+    __slots__ = ("_count", "_known", "attributes", "globals")
+
     def __init__(self) -> None:
-        self.by_name: dict[str, _Attributes | _Globals] = {}
+        self.attributes: list[tuple[ModuleType, type, type]] = []
+        self.globals: list[_Globals] = []
+        self._known: set[str] = set()
         self._count = -1
 
-    def __iter__(self) -> Iterator[_Attributes | _Globals]:
+    def install(self) -> None:
         if len(sys.modules) != self._count:
-            self._count = len(sys.modules)
-            for name in _modules:
-                module = sys.modules.get(name)
-                # A module that another thread is importing is taken at the next look.
-                if name not in self.by_name and module is not None:
-                    if getattr(module.__spec__, "_initializing", False):
-                        self._count = -1
-                    else:
-                        self.by_name[name] = (_Globals if name in _by_globals else _Attributes)(module)
-        return iter(self.by_name.values())
+            self._look()
+        for module, traced, _ in self.attributes:
+            module.__class__ = traced
+        for replacement in self.globals:
+            replacement.install()
+
+    def restore(self) -> None:
+        for module, _, plain in self.attributes:
+            module.__class__ = plain
+        for replacement in self.globals:
+            replacement.restore()
+
+    def _look(self) -> None:
+        self._count = len(sys.modules)
+        for name in _modules:
+            module = sys.modules.get(name)
+            if name in self._known or module is None:
+                continue
+            if getattr(module.__spec__, "_initializing", False):
+                self._count = -1  # another thread is importing it: it is taken at the next look
+                continue
+            self._known.add(name)
+            if name in _by_globals:
+                self.globals.append(_Globals(module))
+            else:
+                self.attributes.append((module, _class_of_traced(module), type(module)))
 
 
 _present = _Present()
 
 
-def _install() -> None:
-    for replacement in _present:
-        replacement.install()
-        _installed.append(replacement)
-
-
-def _restore() -> None:
-    while _installed:
-        _installed.pop().restore()
-
-
 # What NumPy says of an array of objects, such as a list of traced numbers becomes, and Python of a value it cannot take.
 _NOT_TAKEN = re.compile(
-    r"dtype\('O'\)|not supported for the input types|loop of ufunc does not support|array type object|\bTracer\b|"
+    r"dtype\('O'\)|not supported for the input types|loop of ufunc does not support|array type object|Tracer\b|"
     r"__array__ method not producing an array|Error setting single item of array|to a common type|"
     r"not a proper array of floats|no attribute '(flags|strides|ctypes|data|base|owner|value|shape)'|with an exception set"
 )
@@ -303,29 +299,33 @@ class tracing:  # noqa: N801 - a context manager, read as a word: `with tracing(
     def __enter__(self) -> None:
         if _surface:
             load_surface()
-        _local.depth += 1
-        if _local.depth == 1 and _state["enabled"]:
+        depth = _local.depth
+        _local.depth = depth + 1
+        if depth == 0 and _state["enabled"]:
             with _lock:
                 _state["count"] += 1
                 if _state["count"] == 1:
-                    _install()
+                    _present.install()
 
     def __exit__(self, _type: object, error: BaseException | None, traceback: TracebackType | None) -> None:
-        self._leave()
+        depth = _local.depth - 1
+        _local.depth = depth
+        if depth == 0 and _state["enabled"]:
+            with _lock:
+                _state["count"] -= 1
+                if _state["count"] == 0:
+                    _present.restore()
+        if error is not None:
+            self._explain(error, traceback)
+
+    @staticmethod
+    def _explain(error: BaseException, traceback: TracebackType | None) -> None:
         # NumPy hides what `float(t)` raised behind a ValueError when a tracer is assigned into a plain array; compiled code that
         # does not look whether it raised runs into a SystemError.
         if isinstance(error, ValueError | SystemError) and isinstance(error.__cause__, TraceError):
             raise error.__cause__ from None
         if isinstance(error, Exception) and _is_of_library(type(error)) and _NOT_TAKEN.search(str(error)):
             raise _not_taken(error, traceback) from error
-
-    def _leave(self) -> None:
-        _local.depth -= 1
-        if _local.depth == 0 and _state["enabled"]:
-            with _lock:
-                _state["count"] -= 1
-                if _state["count"] == 0:
-                    _restore()
 
 
 def interception(enabled: bool) -> None:

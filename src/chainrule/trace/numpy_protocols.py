@@ -15,8 +15,11 @@ from typing import Any
 import numpy as np
 
 from chainrule.errors import MissingRule, TraceError
-from chainrule.ir.primitive import Primitive, bind, is_tracer
+from chainrule.ir.primitive import Primitive, TracerBase, bind, is_tracer
 from chainrule.trace import in_place
+
+# An attribute of NumPy's is slower to find while a thread traces (see intercept).
+ndarray = np.ndarray
 
 UFUNCS: dict[Any, Primitive | Callable[..., Any]] = {}
 UFUNC_METHODS: dict[tuple[Any, str], Callable[..., Any]] = {}
@@ -85,7 +88,7 @@ def operand(x: Any) -> Any:
 
 
 # Types of operands that are what they seem.
-PLAIN = frozenset({bool, int, float, complex, np.ndarray, *np.sctypeDict.values()})
+PLAIN = frozenset({bool, int, float, complex, ndarray, *np.sctypeDict.values()})
 
 
 def other_operand(x: Any) -> Any:
@@ -185,13 +188,35 @@ def _out_error(func: Any) -> TraceError:
     )
 
 
+def call_plainly(ufunc: Any, inputs: Sequence[Any]) -> Any:
+    """A ufunc on tracers, without options: on one, or on one and a plain operand, there is nothing to look for."""
+    rule = UFUNCS.get(ufunc)
+    if isinstance(rule, Primitive):
+        if len(inputs) == 1:
+            return inputs[0].owner.unary(rule, rule.value, inputs[0], {})
+        if len(inputs) == 2:
+            x, y = inputs
+            if isinstance(y, TracerBase):
+                if _is_plain(x):
+                    return y.owner.binary(rule, ufunc, x, y)
+            elif _is_plain(y):
+                return x.owner.binary(rule, ufunc, x, y)
+    return call_ufunc(ufunc, "__call__", inputs, {})
+
+
+def _is_plain(x: Any) -> bool:
+    """Whether an operand is one of NumPy's own arrays of numbers, or a number."""
+    kind = type(x)
+    return x.dtype.kind != "O" if kind is ndarray else kind in PLAIN
+
+
 def call_ufunc(ufunc: Any, method: str, inputs: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """A ufunc, or one of its methods, on tracers."""
     out = kwargs.pop("out", None)
     if out is not None:
         probe = next(x for x in (*inputs, *out) if is_tracer(x))
         return in_place.updated(ufunc, out, probe, lambda: call_ufunc(ufunc, method, inputs, kwargs))
-    if any(type(x) is np.ndarray and x.dtype == object for x in inputs):
+    if any(type(x) is ndarray and x.dtype.kind == "O" for x in inputs):
         # An array of objects stays one: NumPy's loop calls the operators of its items, some of which may be traced.
         return getattr(ufunc, method)(*(x.__array__() if is_tracer(x) else x for x in inputs), **kwargs)
     if method != "__call__":

@@ -19,28 +19,31 @@ from chainrule.ir.types import Array
 from chainrule.trace.operands import Constants, Operands
 from chainrule.trace.tracer import Tracer
 
+# Read in every operation; an attribute of NumPy's is slower to find while a thread traces (see intercept).
+ndarray = np.ndarray
+
 
 class Node:
     """One operation of a recording: what was computed, from which nodes, with which values.
 
-    An input has no primitive and no parents.
+    An input has no primitive and no parents. Nodes are made without arguments: one is made in every operation, and assigning
+    its slots there is twice as fast as a constructor.
     """
 
     __slots__ = ("out", "params", "parents", "primitive", "values")
 
-    def __init__(
-        self,
-        primitive: Primitive | None,
-        parents: Sequence[Node | None],
-        values: Sequence[Array],
-        out: Any,
-        params: Params,
-    ) -> None:
-        self.primitive = primitive
-        self.parents = parents
-        self.values = values
-        self.out = out
-        self.params = params
+    out: Any
+    params: Params
+    parents: Sequence[Node | None]
+    primitive: Primitive | None
+    values: Sequence[Array]
+
+
+def leaf(x: Array, params: Params) -> Node:
+    """The node of an input."""
+    node = Node()
+    node.primitive, node.parents, node.values, node.out, node.params = None, (), (), x, params
+    return node
 
 
 class Part(Node):
@@ -49,9 +52,16 @@ class Part(Node):
     __slots__ = ("row", "whole")
 
     def __init__(self, whole: Node, row: int, out: Array) -> None:
-        super().__init__(None, (whole,), (), out, {})
+        self.primitive, self.parents, self.values, self.out, self.params = None, (whole,), (), out, {}
         self.row = row
         self.whole = whole
+
+
+class TapeTracer(Tracer):
+    """A tracer of a tape, whose node is its `data`. Made without arguments, as nodes are."""
+
+    __slots__ = ()
+    __init__ = object.__init__
 
 
 class Tape(Trace):
@@ -61,7 +71,7 @@ class Tape(Trace):
     """
 
     __slots__ = ("nodes", "note", "operands")
-    handle: type[Tracer] = Tracer
+    handle: type[TapeTracer] = TapeTracer
     keeps_all = False  # whether operations without derivative are recorded too
     note: Callable[[Node], None]
 
@@ -73,7 +83,7 @@ class Tape(Trace):
 
     def input(self, x: Array) -> Tracer:
         """A tracer for one input."""
-        return Tracer(x, self, Node(None, (), (), x, {}))
+        return self._tracer(leaf(x, {}))
 
     def process(self, primitive: Primitive, args: Sequence[Array], params: Params) -> Any:
         if not self.is_open:
@@ -88,40 +98,112 @@ class Tape(Trace):
                     parent = a.data
                     a = a.value
                 plain = plain and not isinstance(a, TracerBase)
-            elif type(a) is np.ndarray:
+            elif type(a) is ndarray:
                 a = self.operands.held(a)
             values.append(a)
             parents.append(parent)
         value = primitive.value
         # Most operations have no parameters, and passing none is faster than passing an empty dictionary.
         out = bind(primitive, values, params) if not plain else value(*values, **params) if params else value(*values)
-        if not (primitive.differentiable or self.keeps_all):
-            return out
-        if primitive.has_missing and not self.keeps_all:
-            refuse_missing(primitive, parents)
-        node = Node(primitive, parents, values, out, params)
+        node = Node()
+        node.primitive, node.parents, node.values, node.out, node.params = primitive, parents, values, out, params
+        if not primitive.ordinary:
+            return self._special(node)
         self.note(node)
-        if primitive.outputs != 1:
-            return tuple(self._one_of_several(node, row, o) for row, o in enumerate(out))
-        tracer = self.handle(out, self, node)
+        tracer = self._tracer(node)
         if primitive.view:
             share(tracer, args)
         return tracer
+
+    # The two below are `process` with all that can be written out in one function, since most operations come this way.
+
+    def unary(self, primitive: Primitive, compute: Callable[..., Any], x: TracerBase, params: Params) -> Any:
+        if not self.is_open:
+            raise escaped()
+        node = Node()
+        value = x.value
+        if isinstance(value, TracerBase):
+            out = bind(primitive, (value,), params)
+        else:
+            out = compute(value, **params) if params else compute(value)
+        node.primitive = primitive
+        node.parents = (x.data,)
+        node.values = (value,)
+        node.out = out
+        node.params = params
+        if not primitive.ordinary:
+            return self._special(node)
+        self.note(node)
+        tracer = self.handle()
+        tracer.value = out
+        tracer.owner = self
+        tracer.data = node
+        tracer.shared = False
+        if primitive.view:
+            x.shared = tracer.shared = True
+        return tracer
+
+    def binary(self, primitive: Primitive, compute: Callable[[Any, Any], Any], x: Any, y: Any) -> Any:
+        if not self.is_open:
+            raise escaped()
+        first = second = None
+        if isinstance(x, TracerBase):
+            first, x = x.data, x.value
+        elif type(x) is ndarray:
+            x = self.operands.held(x)
+        if isinstance(y, TracerBase):
+            second, y = y.data, y.value
+        elif type(y) is ndarray:
+            y = self.operands.held(y)
+        node = Node()
+        node.primitive = primitive
+        node.parents = (first, second)
+        node.values = (x, y)
+        node.out = out = compute(x, y)
+        node.params = {}
+        if not primitive.ordinary:
+            return self._special(node)
+        self.note(node)
+        tracer = self.handle()
+        tracer.value = out
+        tracer.owner = self
+        tracer.data = node
+        tracer.shared = False
+        return tracer
+
+    def _special(self, node: Node) -> Any:
+        """The result of an operation that is not ordinary, recorded where it is to be."""
+        primitive: Any = node.primitive
+        if not (primitive.differentiable or self.keeps_all):
+            return node.out
+        if primitive.has_missing and not self.keeps_all:
+            refuse_missing(primitive, node.parents)
+        self.note(node)
+        if primitive.outputs == 1:
+            return self._tracer(node)
+        return tuple(self._one_of_several(node, row, o) for row, o in enumerate(node.out))
 
     def attach(self, primitive: Primitive, args: Sequence[Array], outs: tuple[Array, ...], params: Params) -> Any:
         """Record an operation of several outputs that have been computed already, one level down."""
         if not self.is_open:
             raise escaped()
         pairs = [unwrap(a, self) for a in args]
-        values = [self.operands.held(v) if type(v) is np.ndarray and p is None else v for v, p in pairs]
-        node = Node(primitive, [p for _, p in pairs], values, outs, params)
+        values = [self.operands.held(v) if type(v) is ndarray and p is None else v for v, p in pairs]
+        node = Node()
+        node.primitive, node.parents, node.values = primitive, [p for _, p in pairs], values
+        node.out, node.params = outs, params
         self.note(node)
         return tuple(self._one_of_several(node, row, o) for row, o in enumerate(outs))
 
     def _one_of_several(self, node: Node, row: int, out: Array) -> Tracer:
         part = Part(node, row, out)
         self.note(part)
-        return self.handle(out, self, part)
+        return self._tracer(part)
+
+    def _tracer(self, node: Node) -> TapeTracer:
+        tracer: TapeTracer = self.handle()
+        tracer.value, tracer.owner, tracer.data, tracer.shared = node.out, self, node, False
+        return tracer
 
 
 def share(view: TracerBase, args: Sequence[Array]) -> None:

@@ -6,6 +6,7 @@ protocols. What would lose the derivative raises, and names the repair.
 
 from __future__ import annotations
 
+import operator
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
@@ -16,28 +17,36 @@ from chainrule.errors import TraceError, user_operation
 from chainrule.ir.primitive import Primitive, Trace, TracerBase, bind, concrete, ops
 from chainrule.ir.types import ArrayType
 from chainrule.prims.elementwise import add, divide, multiply, negative, power, square, subtract
+from chainrule.prims.indexing import slice_
 from chainrule.trace import numpy_protocols as protocols
 
 
-def _binary(primitive: Primitive) -> tuple[Callable[[Any, Any], Any], Callable[[Any, Any], Any]]:
+def _binary(
+    primitive: Primitive, operator: Callable[[Any, Any], Any]
+) -> tuple[Callable[[Any, Any], Any], Callable[[Any, Any], Any]]:
     """An operator and its reflection. With a plain operand, or a tracer of the same trace, there is nothing to look for."""
+    plain = protocols.PLAIN
+    # A complex number of Python's, on the left of one of NumPy's, gives one of Python's.
+    plain_on_left = plain - {complex}
 
     def forward(self: Tracer, other: Any) -> Any:
-        if isinstance(other, TracerBase):
-            if other.owner is not self.owner:
-                return bind(primitive, (self, other), {})
-        elif type(other) not in protocols.PLAIN:
-            other = protocols.other_operand(other)
-            return other if other is NotImplemented else bind(primitive, (self, other), {})
-        return self.owner.process(primitive, (self, other), {})
+        owner = self.owner
+        if type(other) in plain or (isinstance(other, TracerBase) and other.owner is owner):
+            return owner.binary(primitive, operator, self, other)
+        other = protocols.other_operand(other)
+        return other if other is NotImplemented else bind(primitive, (self, other), {})
 
     def reflected(self: Tracer, other: Any) -> Any:
-        if type(other) not in protocols.PLAIN:
-            other = protocols.other_operand(other)
-            return other if other is NotImplemented else bind(primitive, (other, self), {})
-        return self.owner.process(primitive, (other, self), {})
+        if type(other) in plain_on_left:
+            return self.owner.binary(primitive, operator, other, self)
+        other = protocols.other_operand(other)
+        return other if other is NotImplemented else bind(primitive, (other, self), {})
 
     return forward, reflected
+
+
+def _squared(x: Any) -> Any:
+    return x * x
 
 
 def _in_place(name: str) -> Callable[[Any, Any], Any]:
@@ -63,6 +72,8 @@ class Tracer(TracerBase):
     # ---- NumPy's protocols
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if method == "__call__" and not kwargs:
+            return protocols.call_plainly(ufunc, inputs)
         return protocols.call_ufunc(ufunc, method, inputs, kwargs)
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
@@ -181,6 +192,8 @@ class Tracer(TracerBase):
     # ---- indexing
 
     def __getitem__(self, key: Any) -> Any:
+        if type(key) is slice or type(key) is int:
+            return self.owner.unary(slice_, slice_.value, self, {"key": (key,)})
         return protocols.getitem(self, key)
 
     def __setitem__(self, key: Any, value: Any) -> NoReturn:
@@ -199,26 +212,26 @@ class Tracer(TracerBase):
 
     # ---- operators
 
-    __add__, __radd__ = _binary(add)
-    __sub__, __rsub__ = _binary(subtract)
-    __mul__, __rmul__ = _binary(multiply)
-    __truediv__, __rtruediv__ = _binary(divide)
+    __add__, __radd__ = _binary(add, operator.add)
+    __sub__, __rsub__ = _binary(subtract, operator.sub)
+    __mul__, __rmul__ = _binary(multiply, operator.mul)
+    __truediv__, __rtruediv__ = _binary(divide, operator.truediv)
 
     def __neg__(self) -> Any:
-        return self.owner.process(negative, (self,), {})
+        return self.owner.unary(negative, operator.neg, self, {})
 
     def __pos__(self) -> Any:
         return self.owner.process(ops.positive, (self,), {})
 
     def __abs__(self) -> Any:
-        return self.owner.process(ops.absolute, (self,), {})
+        return self.owner.unary(ops.absolute, operator.abs, self, {})
 
     def __invert__(self) -> Any:
         return self.owner.process(ops.invert, (self,), {})
 
     def __pow__(self, other: Any, modulo: None = None) -> Any:
-        if (type(other) is int and other == 2) or (type(other) is float and other == 2.0):
-            return self.owner.process(square, (self,), {})
+        if (type(other) is int or (type(other) is float and self.dtype.kind in "fc")) and other == 2:
+            return self.owner.unary(square, _squared, self, {})
         other = protocols.other_operand(other)
         return other if other is NotImplemented else bind(power, (self, other), {})
 
@@ -232,19 +245,19 @@ class Tracer(TracerBase):
     def __rmatmul__(self, other: Any) -> Any:
         return protocols.call_function(np.matmul, (other, self), {})
 
-    __mod__, __rmod__ = _binary(ops.remainder)
-    __floordiv__, __rfloordiv__ = _binary(ops.floor_divide)
-    __eq__, _ = _binary(ops.equal)
-    __ne__, _ = _binary(ops.not_equal)
-    __lt__, _ = _binary(ops.less)
-    __le__, _ = _binary(ops.less_equal)
-    __gt__, _ = _binary(ops.greater)
-    __ge__, _ = _binary(ops.greater_equal)
-    __and__, __rand__ = _binary(ops.bitwise_and)
-    __or__, __ror__ = _binary(ops.bitwise_or)
-    __xor__, __rxor__ = _binary(ops.bitwise_xor)
-    __lshift__, __rlshift__ = _binary(ops.left_shift)
-    __rshift__, __rrshift__ = _binary(ops.right_shift)
+    __mod__, __rmod__ = _binary(ops.remainder, operator.mod)
+    __floordiv__, __rfloordiv__ = _binary(ops.floor_divide, operator.floordiv)
+    __eq__, _ = _binary(ops.equal, operator.eq)
+    __ne__, _ = _binary(ops.not_equal, operator.ne)
+    __lt__, _ = _binary(ops.less, operator.lt)
+    __le__, _ = _binary(ops.less_equal, operator.le)
+    __gt__, _ = _binary(ops.greater, operator.gt)
+    __ge__, _ = _binary(ops.greater_equal, operator.ge)
+    __and__, __rand__ = _binary(ops.bitwise_and, operator.and_)
+    __or__, __ror__ = _binary(ops.bitwise_or, operator.or_)
+    __xor__, __rxor__ = _binary(ops.bitwise_xor, operator.xor)
+    __lshift__, __rlshift__ = _binary(ops.left_shift, operator.lshift)
+    __rshift__, __rrshift__ = _binary(ops.right_shift, operator.rshift)
 
     def __divmod__(self, other: Any) -> Any:
         return self // other, self % other

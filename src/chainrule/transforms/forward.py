@@ -8,6 +8,7 @@ memory does not grow with depth.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ from chainrule.linear.maps import convert
 from chainrule.trace.intercept import tracing
 from chainrule.trace.tape import Node, Part, Tape, escaped, refuse_missing, share, unwrap
 from chainrule.trace.tracer import Tracer
-from chainrule.transforms.reverse import Flat, Recording, puller, record, zeros_like
+from chainrule.transforms.reverse import Flat, Recording, pull, record, zeros_like
 
 
 class Forward(Trace):
@@ -124,4 +125,4 @@ def both_ways(
 ) -> tuple[Callable[[Sequence[Array | None]], list[Array]], Callable[[Sequence[Array | None]], list[Array]]]:
     """The pushforward and the pullback of a recording of a function at xs."""
     tape, inputs, values, nodes = recording
-    return _pusher(tape, inputs, values, nodes), puller(tape, xs, inputs, values, nodes)
+    return _pusher(tape, inputs, values, nodes), functools.partial(pull, recording, xs)

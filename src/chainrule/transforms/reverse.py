@@ -8,13 +8,14 @@ the function; its memory grows with the number of operations, whose values it ne
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from chainrule.ir.linear_map import LinearMap
-from chainrule.ir.primitive import has_nan, is_tracer
+from chainrule.ir.primitive import has_nan, is_tracer, ops
 from chainrule.ir.program import running
 from chainrule.ir.types import Array
 from chainrule.linear.maps import convert
@@ -22,49 +23,67 @@ from chainrule.linear.strong import mode, strong_products
 from chainrule.trace.intercept import tracing
 from chainrule.trace.tape import Node, Part, Tape, recorded_origin, unwrap
 
+ndarray = np.ndarray
+_PLAIN = frozenset({ndarray, *np.sctypeDict.values()})
+
 Flat = Callable[[list[Any]], Sequence[Any]]
 # A tape, the nodes of the inputs, the values of the outputs, and their nodes, None where an output is constant.
 Recording = tuple[Tape, list[Node], list[Any], list[Node | None]]
 
 
-class _Cotangents:
-    """Cotangents of nodes under accumulation; `owned` ones are arrays made here, into which more may be added in place."""
+# Cotangents of nodes under accumulation, and those nodes whose cotangents are arrays made here, into which more may be added.
+_Cotangents = tuple[dict[Node, Any], set[Node]]
 
-    __slots__ = ("of", "owned")
 
-    def __init__(self) -> None:
-        self.of: dict[Node, Any] = {}
-        self.owned: set[Node] = set()
-
-    def add(self, node: Node, term: Array | None) -> None:
-        """Add a cotangent to a node's; None is zero."""
-        if term is None:
-            return
-        before = self.of.get(node)
-        if before is None:
-            self.of[node] = term
-        elif node in self.owned and not is_tracer(term):
-            np.add(before, term, out=before)
+def _add(cts: _Cotangents, node: Node, term: Any) -> None:
+    """Add a cotangent to a node's; None is zero."""
+    pending, owned = cts
+    before = pending.get(node)
+    if term is None:
+        return
+    if before is None:
+        pending[node] = term
+    elif node in owned and not is_tracer(term):
+        before += term
+    else:
+        pending[node] = total = before + term
+        if type(total) is ndarray:
+            owned.add(node)
         else:
-            total = before + term
-            self.of[node] = total
-            if type(total) is np.ndarray:
-                self.owned.add(node)
-            else:
-                self.owned.discard(node)
+            owned.discard(node)
 
-    def add_part(self, node: Node, m: LinearMap, ct: Array) -> None:
-        """Add m^T ct to a part of a node's cotangent: in place, so that many parts of one array take linear time."""
-        before = self.of.get(node)
-        if not m.accumulates or is_tracer(ct) or is_tracer(before):
-            self.add(node, m.adjoint(ct))
-            return
-        if before is None:
-            before = self.of[node] = np.zeros(m.in_shape, m.in_dtype)
-        elif node not in self.owned:
-            before = self.of[node] = np.array(before)
-        self.owned.add(node)
-        m.accumulate(before, ct)
+
+def _pull(cts: _Cotangents, node: Node, ct: Any) -> None:
+    """Pull through an operation that is no row of simple partials."""
+    primitive: Any = node.primitive
+    if isinstance(node, Part):
+        cts[0].setdefault(node.whole, [None] * len(node.whole.out))[node.row] = ct
+    elif primitive.accumulate is None or not _pull_part(cts, node, ct):
+        terms = primitive.pullback(node.values, node.out, node.params, ct, node.parents)
+        for parent, term in zip(node.parents, terms, strict=True):
+            if parent is not None:
+                _add(cts, parent, term)
+
+
+def _pull_part(cts: _Cotangents, node: Node, ct: Any) -> bool:
+    """Pull through an operation whose adjoint fills but a part of a cotangent, in place, unless something is traced.
+
+    So many parts of one array take linear time.
+    """
+    pending, owned = cts
+    primitive: Any = node.primitive
+    parent: Any = node.parents[0]
+    before = pending.get(parent)
+    if type(ct) not in _PLAIN or not (before is None or type(before) is ndarray):
+        return False
+    if before is not None and parent not in owned:
+        before = np.array(before)
+    total = primitive.accumulate(before, ct, *node.values, **node.params)
+    if total is None:
+        return False
+    pending[parent] = total
+    owned.add(parent)
+    return True
 
 
 class _Placed:
@@ -87,64 +106,46 @@ class _Placed:
 
 def sweep(nodes: Sequence[Node] | _Placed, seeds: Sequence[tuple[Node, Array]]) -> _Cotangents:
     """Pull seeds back through recorded nodes, last first."""
-    cts = _Cotangents()
+    pending: dict[Node, Any] = {}
+    cts: _Cotangents = pending, set()
     for node, ct in seeds:
-        cts.add(node, ct)
-    pending = cts.of
+        _add(cts, node, ct)
+    product = ops.strong_multiply if mode.strict else operator.mul
     for node in reversed(nodes):
         ct = pending.pop(node, None)
         if ct is None:
             continue
         primitive: Any = node.primitive
-        if primitive is None or not primitive.single_row:
-            _pull_jointly(node, ct, cts)
-        elif primitive.partwise:
-            _pull_parts(primitive, node, ct, cts)
-        else:
-            for k, parent in enumerate(node.parents):
-                if parent is not None:
-                    term = primitive.cotangent(k, node.values, node.out, node.params, ct)
-                    if parent in pending:
-                        cts.add(parent, term)
-                    elif term is not None:
-                        pending[parent] = term
+        if primitive is None or not primitive.pulls:
+            _pull(cts, node, ct)
+            continue
+        k = 0
+        for parent in node.parents:
+            if parent is not None:
+                term = primitive.pulls[k](node.values, node.out, node.params, ct, product)
+                if parent in pending:
+                    _add(cts, parent, term)
+                elif term is not None:
+                    pending[parent] = term
+            k += 1  # noqa: SIM113 - zip and enumerate would take a quarter of the sweep's time
     return cts
 
 
-def _pull_parts(primitive: Any, node: Node, ct: Any, cts: _Cotangents) -> None:
-    """Pull through an operation whose adjoint fills but a part of a cotangent."""
-    for k, parent in enumerate(node.parents):
-        if parent is not None:
-            m = primitive.partial(k, node.values, node.out, node.params)
-            if m is not None:
-                cts.add_part(parent, m, ct)
-
-
-def _pull_jointly(node: Node, ct: Any, cts: _Cotangents) -> None:
-    """Pull through an operation with several outputs, or one that carries a program or a rule of its own."""
-    if isinstance(node, Part):
-        cts.of.setdefault(node.whole, [None] * len(node.whole.out))[node.row] = ct
-        return
-    assert node.primitive is not None
-    wanted = [p is not None for p in node.parents]
-    terms = node.primitive.pullback(node.values, node.out, node.params, ct, wanted)
-    for parent, term in zip(node.parents, terms, strict=True):
-        if parent is not None:
-            cts.add(parent, term)
-
-
+@np.errstate(all="ignore")
 def gradients(nodes: Sequence[Node], inputs: Sequence[Node], seeds: Sequence[tuple[Node, Array]]) -> list[Array | None]:
     """The cotangents of inputs; swept again with strong products where a NaN came out (see linear.strong)."""
-    swept = _Placed(nodes) if any(is_tracer(node.out) for node, _ in seeds) else nodes
-    with np.errstate(all="ignore"):
-        cts = sweep(swept, seeds)
-        found = [cts.of.get(node) for node in inputs]
-        if not mode.strict and any(g is not None and has_nan(g) for g in found):
-            with strong_products():
-                cts = sweep(swept, seeds)
-                found = [cts.of.get(node) for node in inputs]
+    swept = _Placed(nodes) if any(map(is_tracer, [node.out for node, _ in seeds])) else nodes
+    found, owned = sweep(swept, seeds)
+    if not mode.strict:
+        for node in inputs:
+            if node in found and has_nan(found[node]):
+                with strong_products():
+                    found, owned = sweep(swept, seeds)
+                break
+    if owned.issuperset(inputs):
+        return [found[node] for node in inputs]
     given = {id(ct) for _, ct in seeds}
-    return [g if node in cts.owned else _own(g, given) for node, g in zip(inputs, found, strict=True)]
+    return [found[node] if node in owned else _own(found.get(node), given) for node in inputs]
 
 
 def _own(g: Array | None, given: set[int]) -> Array | None:
@@ -179,25 +180,21 @@ def zeros_like(x: Array) -> Array:
     return np.zeros(x.shape, x.dtype)[()]
 
 
-def puller(
-    tape: Tape, xs: Sequence[Array], inputs: Sequence[Node], values: Sequence[Any], nodes: Sequence[Node | None]
-) -> Callable[[Sequence[Array | None]], list[Array]]:
-    """The function that pulls cotangents of the outputs through a recording back to the inputs."""
-
-    def pullback(cts: Sequence[Array | None]) -> list[Array]:
-        seeds = [
-            (node, ct if ct.dtype == value.dtype else convert(ct, value.dtype))
-            for node, value, ct in zip(nodes, values, cts, strict=True)
-            if node is not None and ct is not None
-        ]
-        tape.operands.check()
-        found = gradients(tape.nodes, inputs, seeds)
-        return [zeros_like(x) if g is None else g for x, g in zip(xs, found, strict=True)]
-
-    return pullback
+def pull(recording: Recording, xs: Sequence[Array], cts: Sequence[Array | None]) -> list[Array]:
+    """Pull cotangents of the outputs through a recording at xs back to the inputs."""
+    tape, inputs, values, nodes = recording
+    tape.operands.check()
+    seeds = []
+    for k, node in enumerate(nodes):
+        ct = cts[k]
+        if node is not None and ct is not None:
+            dtype = values[k].dtype
+            seeds.append((node, ct if ct.dtype is dtype else convert(ct, dtype)))
+    found = gradients(tape.nodes, inputs, seeds)
+    return [zeros_like(xs[k]) if g is None else g for k, g in enumerate(found)]
 
 
 def vjp(f: Flat, xs: Sequence[Array]) -> tuple[list[Any], Callable[[Sequence[Array | None]], list[Array]]]:
     """The outputs of f at xs, and the pullback of cotangents of the outputs to cotangents of xs."""
-    tape, inputs, values, nodes = record(f, xs)
-    return values, puller(tape, xs, inputs, values, nodes)
+    recording = record(f, xs)
+    return recording[2], functools.partial(pull, recording, xs)

@@ -16,12 +16,11 @@ from chainrule.errors import DifferentiationError, ShapeError, TraceError
 from chainrule.ir.types import Array, ArrayType
 from chainrule.trace.intercept import load_surface
 from chainrule.trace.operands import Unwatched, Watching, is_large
-from chainrule.trace.tape import Node, Tape
-from chainrule.trace.tracer import Tracer
+from chainrule.trace.tape import Node, Tape, TapeTracer, leaf
 from chainrule.transforms.reverse import gradients
 
 
-class Expression(Tracer):
+class Expression(TapeTracer):
     """The value of an expression of variables."""
 
     __slots__ = ()
@@ -59,8 +58,8 @@ class Expression(Tracer):
             if type(node.values) is Watching:
                 node.values.check()
         found = gradients(nodes, leaves, [(self.data, np.asarray(ct, self.dtype)[()])])
-        for leaf, g in zip(leaves, found, strict=True):
-            owner: Variable | None = leaf.params["variable"]()
+        for node, g in zip(leaves, found, strict=True):
+            owner: Variable | None = node.params["variable"]()
             if g is not None and owner is not None:
                 owner.grad = g if owner.grad is None else owner.grad + g
 
@@ -136,8 +135,7 @@ def variable(x: Array) -> Variable:
         raise DifferentiationError(
             f"a variable of dtype {value.dtype} has no derivative", "Make it floating: x.astype(float)."
         )
-    node = Node(None, (), (), value, {})
-    w = Variable(value, _graph, node)
-    w.grad = None
-    node.params["variable"] = weakref.ref(w)  # so that the two are no cycle
+    w: Variable = Variable()
+    w.value, w.owner, w.shared, w.grad = value, _graph, False, None
+    w.data = leaf(value, {"variable": weakref.ref(w)})  # so that the two are no cycle
     return w
