@@ -23,7 +23,7 @@ import chainrule.scipy
 import chainrule.trace.lists
 import chainrule.trace.maths  # noqa: F401 - these fill the tables of the protocols
 from chainrule.backends.llvm.operations import OPERATIONS
-from chainrule.backends.llvm.partition import Kernel, Partition
+from chainrule.backends.llvm.partition import Kernel, Layout, Partition
 from chainrule.errors import MissingRule
 from chainrule.ir.primitive import Elementary, Primitive, ops
 from chainrule.ir.program import Program
@@ -96,7 +96,7 @@ def _is_native(primitive: Primitive) -> bool:
     if primitive.name in OPERATIONS:
         return True
     programs = (_recorded(primitive, *sample) for sample in primitive.samples())
-    plans = (Partition(program, set(), set()).plan() for program in programs if program.equations)
+    plans = (Partition(program, Layout.of(program), set(), set()).plan() for program in programs if program.equations)
     return any(all(isinstance(step, Kernel) for step in plan.steps) for plan in plans)
 
 

@@ -1,5 +1,7 @@
 """Native code by LLVM: a Program becomes a few loops over its arrays, with nothing intermediate in memory that need not be.
 
+    repeats     runs of equal stretches in a sequence of tokens
+    segments    a long program cut into bodies that are compiled once, and the turns in which each runs
     partition   which equations are computed by kernels, which results are kept in memory, which operations are left to NumPy
     kernels     a kernel's buffers, and its iteration space cut into boxes in which every bound is decided
     body        what a kernel does in one box: a graph, and what its values do to buffers
@@ -7,14 +9,16 @@
     emit        the graph as LLVM: loops over a box, explicit SIMD lanes along its last axis, reductions in registers
     blas        large products of matrices as calls of BLAS, by the addresses that SciPy exports
     divide      which kernels are cut into pieces that threads share, and along which axis
-    native      all kernels of a program in one module; the table of buffers, the workspace, the steps
+    schedule    the tree of calls and loops over them, and the address of every buffer in every turn
+    memory      where in the workspace each result lies
+    native      all kernels of a program in one module; the table of buffers, the steps
     entry       the C-level callable in front: arguments compared with tables, results allocated, kernels called (entry_code)
 
 Which axes are loops and which are written out is decided by shape (`partition.Layout`): programs of few elements become straight
 scalar code; short axes beside a long one are written out into registers, so that a Jacobian of a small function over a large
 batch is one loop over the batch. Bounds (of slices joined, padded or placed) are never tested in a loop: a box that straddles one
 is cut there. Kernels that are equal up to their buffers are one function, so a Python loop of a thousand steps compiles the
-kernels of one step.
+kernels of one step; and where steps follow each other, what is between the kernels is a loop too.
 
 Indices read at run time are wrapped as NumPy does and checked in native code; a failed check ends the run, and NumPy raises. What
 has no lowering (complex numbers, small integers, factorisations) is computed by NumPy between the kernels.

@@ -79,7 +79,6 @@ def _function(module: Any, name: str, slots: int, more: Sequence[Any]) -> tuple[
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), [PTR] * (slots + 1) + list(more)), name)
     function.linkage = "internal"
     function.attributes.add("nounwind")
-    function.attributes.add("noinline")
     for argument in function.args[: slots + 1]:
         argument.add_attribute("noalias")
     return function, ir.IRBuilder(function.append_basic_block("entry"))

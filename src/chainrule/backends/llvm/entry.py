@@ -32,7 +32,7 @@ from chainrule.backends.llvm.entry_code import (
     State,
     What,
 )
-from chainrule.backends.llvm.native import Frame, Native
+from chainrule.backends.llvm.native import Frame, Native, Run
 from chainrule.backends.llvm.pool import LARGE
 from chainrule.backends.llvm.target import Loaded, host, object_code
 from chainrule.ir.program import Atom, Literal, Var
@@ -118,7 +118,8 @@ def _is_simple(native: Native) -> bool:
     """Whether a run is one call of native code, whose results need no pool."""
     return (
         len(native.code.steps) == 1
-        and isinstance(native.code.steps[0], str)
+        and isinstance(native.code.steps[0], Run)
+        and not native.code.steps[0].pieces
         and not any(a.type.nbytes >= LARGE for a in native.program.outputs)
     )
 
@@ -162,7 +163,7 @@ class _Tables:
 
     def _slot(self, v: Var) -> int:
         """The address of a variable's place in the frame's table."""
-        return ctypes.addressof(self.frame.table) + 8 * (1 + self.native.code.numbers[v])
+        return ctypes.addressof(self.frame.table) + 8 * self.native.code.numbers[v]
 
     def _memory(self, n: int) -> int:
         """The address of fresh memory of so many bytes."""

@@ -466,16 +466,16 @@ class _Perform(_Emitter):
         b = self.builder
         status = self.word(self.candidate, Candidate.status, PTR)
         b.store(I32(0), status)
-        code = b.inttoptr(self.word(self.candidate, Candidate.code), ir.FunctionType(VOID, [PTR]).as_pointer())
+        code = b.inttoptr(self.word(self.candidate, Candidate.code), ir.FunctionType(VOID, [PTR, I64]).as_pointer())
         table = self.word(self.candidate, Candidate.table, PTR)
         releases = b.icmp_unsigned("!=", self.word(self.candidate, Candidate.releases), I64(0))
         with b.if_else(releases, likely=False) as (long, short):
             with long:
                 thread = self.c(self.functions, Function.save, PTR, [])
-                b.call(code, [table])
+                b.call(code, [table, I64(0)])
                 self.c(self.functions, Function.restore, VOID, [thread])
             with short:
-                b.call(code, [table])
+                b.call(code, [table, I64(0)])
         self.require(self.equal(b.load(status, typ=I32), I32(0)), self.strayed)
 
     def _compare(self, guard: Any) -> None:

@@ -261,12 +261,17 @@ def _type_key(a: Atom) -> Any:
 
 def key_of(value: Any) -> Any:
     """A hashable stand-in for a parameter's value, equal only for equal values."""
-    if isinstance(value, dict):
-        return tuple((k, key_of(v)) for k, v in sorted(value.items()))
-    if isinstance(value, slice):
-        return ("slice", value.start, value.stop, value.step)
-    if isinstance(value, tuple | list):
-        return tuple(key_of(v) for v in value)
+    kind = type(value)
+    if kind is slice:
+        return (slice, value.start, value.stop, value.step)
+    if kind is tuple or kind is list:
+        return tuple([key_of(v) for v in value])
+    if kind is dict:
+        return tuple([(k, key_of(v)) for k, v in sorted(value.items())])
     if isinstance(value, np.ndarray):
-        return (value.dtype.name, value.shape, value.tobytes())
-    return (type(value).__name__, value)
+        return (value.dtype.str, value.shape, value.tobytes())
+    try:
+        hash(value)
+    except TypeError:
+        return ("object", id(value))
+    return (kind, value)

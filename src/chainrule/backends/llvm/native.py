@@ -12,7 +12,8 @@ import ctypes
 import pickle
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,25 +22,39 @@ from llvmlite import ir
 from chainrule import cache
 from chainrule.backends.executable import Executable, Report, by_numpy
 from chainrule.backends.interpret import Interpreted, run_equation
-from chainrule.backends.llvm import blas, canonical
+from chainrule.backends.llvm import blas, canonical, segments
 from chainrule.backends.llvm.blas import MatrixProduct, matrix_product, product_function
 from chainrule.backends.llvm.body import Body, Fill
-from chainrule.backends.llvm.divide import Division, Rows, combination, division
-from chainrule.backends.llvm.emit import I64, PTR, kernel_function, piece_function
+from chainrule.backends.llvm.divide import Division, combination, division
+from chainrule.backends.llvm.emit import kernel_function, piece_function
 from chainrule.backends.llvm.index import Unlowerable
 from chainrule.backends.llvm.kernels import Lowering
 from chainrule.backends.llvm.left import why_left
+from chainrule.backends.llvm.memory import plan_memory
 from chainrule.backends.llvm.partition import Kernel, Partition, Plan, is_for_blas
 from chainrule.backends.llvm.pool import empty
+from chainrule.backends.llvm.schedule import (
+    WORKSPACE,
+    Buffer,
+    ByNumpy,
+    Call,
+    Step,
+    Stretch,
+    Tree,
+    by_numpy_in,
+    called_again,
+    is_native,
+    schedule,
+    touched,
+)
+from chainrule.backends.llvm.segments import Ref
 from chainrule.backends.llvm.target import Loaded, Target, host, object_code
 from chainrule.backends.threads import share
-from chainrule.ir.program import Atom, Equation, Literal, Program, Var
+from chainrule.ir.program import Equation, Literal, Program, Var
 
 _ATTEMPTS = 40
 _RECURSION = 50_000
 _building = threading.RLock()
-
-Buffer = Atom | Rows
 
 
 class Constants:
@@ -58,13 +73,6 @@ class Constants:
         return self._known[a]
 
 
-class Call(NamedTuple):
-    """A function of a module called on buffers: those of what it reads, of what it writes, and of its pieces' rows."""
-
-    function: Any
-    buffers: Sequence[Buffer]
-
-
 class Made(NamedTuple):
     """The functions of a kernel: the whole; or of one in pieces what goes before, one piece, and what follows."""
 
@@ -74,95 +82,107 @@ class Made(NamedTuple):
     division: Division | None
 
 
-class Pieces(NamedTuple):
-    """A step that threads share: the name of its function, and in how many pieces it comes."""
+class Run(NamedTuple):
+    """A step of native code: its function, the row, and the number of pieces that threads share, 0 where it is whole."""
 
     name: str
-    pieces: int
+    row: int
+    pieces: int = 0
 
 
 class Code:
-    """The module of a program: its text, its steps, and which buffers each reads and writes."""
+    """The module of a program: its text, its steps (stretches of native code, each for a row, and equations), and its buffers."""
 
-    def __init__(self, program: Program, plan: Plan, target: Target) -> None:
+    def __init__(self, program: Program, parts: Parts, target: Target) -> None:
         self.program = program
-        self.plan = plan
+        self.target = target
         self.module: Any = ir.Module("chainrule")
         self.module.triple = target.triple
         self.numbers: dict[Buffer, int] = {}
-        self.steps: list[str | Pieces | Equation] = []
+        self.steps: list[Run | Equation] = []
         self.kernels: list[Lowering] = []
         self.products: list[MatrixProduct] = []
         self.described: list[str] = []
         self.different = 0
-        self.refused: dict[Equation, str] = {}  # what kernels could not express, and why
         self.functions: dict[Any, Any] = {}
-        self.when: list[Sequence[Buffer]] = []  # the buffers that each kernel and each operation of NumPy touches
         self.uniform = Constants()
+        known: dict[segments.Body, list[Step | Equation]] = {}
+
+        def steps(body: segments.Body) -> list[Step | Equation]:
+            if body not in known:
+                known[body] = self._steps(parts.plan(body))
+            return known[body]
+
+        trees = schedule(program, parts.segments, steps)
+        self.refused = {e: parts.refused[n.step] for n in by_numpy_in(trees) for e in n.rows if n.step in parts.refused}
+        when = list(touched(trees))
         for v in program.inputs:
             self.number(v)
-        stretch: list[Call] = []
-        for step in plan.steps:
-            if isinstance(step, Kernel):
-                self._kernel(Lowering(step, plan, self.uniform), stretch, target)
-                continue
-            call = self._product(step)
-            if call is not None:
-                stretch.append(call)
-                continue
-            self._close(stretch)
-            self.steps.append(step)
-            self.when.append([*step.variables, *step.outs])
-            for a in (*step.variables, *step.outs):
-                self.number(a)
-        self._close(stretch)
+        self.by_numpy = {o for n in by_numpy_in(trees) for e in n.rows for o in e.outs}
+        self.places, self.workspace = plan_memory(when, {*program.inputs, *program.outputs, *self.by_numpy})
+        for f in called_again(trees):
+            f.attributes.add("noinline")
+        self.steps += self._stretches(trees, 0, {})
 
     def number(self, a: Buffer) -> int:
-        """The place of a buffer in the table."""
-        return self.numbers.setdefault(a, len(self.numbers))
+        """The place of a buffer in the table; the first two are the status and the workspace."""
+        return self.numbers.setdefault(a, 2 + len(self.numbers))
+
+    @property
+    def entries(self) -> int:
+        """How long the table is."""
+        return 2 + len(self.numbers)
 
     def forget(self) -> None:
         """Drop what only making the code needed; what is left is kept with the code on disk."""
         self.described = [k.describe(self.functions[k.key].division) for k in self.kernels]
         self.different = len(self.functions)
-        for name in ("program", "plan", "module", "kernels", "functions", "uniform"):
+        viewed = {v for s in self.steps if isinstance(s, Equation) for v in s.variables}
+        self.places = {v: place for v, place in self.places.items() if v in viewed}
+        for name in ("program", "target", "module", "kernels", "functions", "uniform", "by_numpy"):
             delattr(self, name)
 
-    def _kernel(self, lowering: Lowering, stretch: list[Call], target: Target) -> None:
+    # ---- what a body runs
+
+    def _steps(self, plan: Plan) -> list[Step | Equation]:
+        found: list[Step | Equation] = []
+        for step in plan.steps:
+            if isinstance(step, Kernel):
+                found += self._kernel(Lowering(step, plan, self.uniform))
+            else:
+                found.append(self._product(step) or step)
+        return found
+
+    def _kernel(self, lowering: Lowering) -> list[Step]:
         made = self.functions.get(lowering.key)
         if made is None:
-            made = self.functions[lowering.key] = self._made(lowering, target)
+            made = self.functions[lowering.key] = self._made(lowering)
         self.kernels.append(lowering)
         buffers: list[Buffer] = [*lowering.reads, *lowering.writes]
         if made.division is None:
-            stretch.append(Call(made.whole, buffers))
-            return
+            return [Step(made.whole, buffers)]
         buffers += map(made.division.buffer, made.division.rows)
-        if made.before is not None:
-            stretch.append(Call(made.before, buffers))
-        self._close(stretch)
-        self._share(made, buffers)
-        if made.after is not None:
-            stretch.append(Call(made.after, buffers))
+        steps = [Step(made.before, buffers), Step(made.whole, buffers, made.division.pieces), Step(made.after, buffers)]
+        return [s for s in steps if s.function is not None]
 
-    def _made(self, lowering: Lowering, target: Target) -> Made:
+    def _made(self, lowering: Lowering) -> Made:
         bodies, fills = lowering.bodies()
         slots = len(lowering.reads) + len(lowering.writes)
         name = f"kernel{len(self.functions)}"
         cut = division(bodies, fills)
         if cut is None:
-            return Made(None, kernel_function(self.module, name, bodies, fills, slots, target), None, None)
+            return Made(None, kernel_function(self.module, name, bodies, fills, slots, self.target), None, None)
         combinations = [combination(row, cut.pieces, slots + k) for k, row in enumerate(cut.rows)]
         slots += len(cut.rows)
 
         def serial(suffix: str, bodies: Sequence[Body], fills: Sequence[Fill]) -> Any:
-            return kernel_function(self.module, name + suffix, bodies, fills, slots, target) if fills else None
+            return kernel_function(self.module, name + suffix, bodies, fills, slots, self.target) if fills else None
 
         before = serial("_before", [], [f for f in fills if f not in cut.rows])
-        piece = piece_function(self.module, name + "_piece", bodies, cut, slots, target)
+        piece = piece_function(self.module, name + "_piece", bodies, cut, slots, self.target)
         return Made(before, piece, serial("_after", combinations, cut.rows), cut)
 
-    def _product(self, e: Equation) -> Call | None:
+    def _product(self, e: Equation) -> Step | None:
         """A contraction by BLAS; None where the equation is left to NumPy."""
         p = matrix_product(e)
         if p is None:
@@ -172,76 +192,83 @@ class Code:
             function = product_function(self.module, f"product{len(self.functions)}", p, adds=False)
             self.functions[p] = function
         self.products.append(p)
-        return Call(function, [*e.args, *e.outs])
+        return Step(function, [*e.args, *e.outs])
 
-    def _close(self, stretch: list[Call]) -> None:
-        """One function that calls the kernels of a stretch in order; its argument is the table, with the status at its start."""
-        if not stretch:
-            return
-        name = f"stretch{len(self.steps)}"
-        whole = ir.Function(self.module, ir.FunctionType(ir.VoidType(), [PTR]), name)
-        builder = ir.IRBuilder(whole.append_basic_block("entry"))
-        arguments = self._arguments(builder, whole.args[0])
-        for function, buffers in stretch:
-            builder.call(function, arguments(buffers))
-            self.when.append(buffers)
-        builder.ret_void()
-        self.steps.append(name)
-        stretch.clear()
+    # ---- the order
 
-    def _share(self, made: Made, buffers: Sequence[Buffer]) -> None:
-        """A function of the table and of a counter, which takes the next piece until none is left; all threads call it at once."""
-        assert made.division is not None
-        name = f"pieces{len(self.steps)}"
-        whole = ir.Function(self.module, ir.FunctionType(ir.VoidType(), [PTR, PTR]), name)
-        builder = ir.IRBuilder(whole.append_basic_block("entry"))
-        arguments = self._arguments(builder, whole.args[0])(buffers)
-        head, body, done = (whole.append_basic_block(b) for b in ("head", "body", "done"))
-        builder.branch(head)
-        builder.position_at_end(head)
-        piece = builder.atomic_rmw("add", whole.args[1], I64(1), "monotonic")
-        builder.cbranch(builder.icmp_signed("<", piece, I64(made.division.pieces)), body, done)
-        builder.position_at_end(body)
-        builder.call(made.whole, [*arguments, piece])
-        builder.branch(head)
-        builder.position_at_end(done)
-        builder.ret_void()
-        self.when.append(buffers)
-        self.steps.append(Pieces(name, made.division.pieces))
+    def _locate(self, ref: Ref) -> tuple[int, int]:
+        """A buffer's number in the table, and the offset in bytes."""
+        place = self.places.get(ref.atom)
+        return (self.number(ref.atom), ref.offset) if place is None else (WORKSPACE, place + ref.offset)
 
-    def _arguments(self, builder: Any, table: Any) -> Callable[[Sequence[Buffer]], list[Any]]:
-        """Buffers and the status, as a kernel takes them, each loaded from the table once."""
-        known: dict[int, Any] = {}
-        status = builder.load(table, typ=PTR)
+    def _stretches(self, trees: Sequence[Tree], row: int, known: dict[Tree, Run]) -> list[Run | Equation]:
+        """The steps of a row: native nodes that follow each other are one function."""
+        found: list[Run | Equation] = []
+        for native, group in groupby(trees, is_native):
+            nodes = list(group)
+            if native:
+                found.append(self._function(nodes, known)._replace(row=row))
+                continue
+            for node in nodes:
+                if isinstance(node, Call):
+                    found.append(self._function([node], known)._replace(row=row))
+                elif isinstance(node, ByNumpy):
+                    found.append(self._left(node.rows[row]))
+                else:
+                    for k in range(node.count):
+                        found += self._stretches(node.nodes, row * node.count + k, known)
+        return found
 
-        def buffer(n: int) -> Any:
-            if n not in known:
-                known[n] = builder.load(builder.gep(table, [I64(n)], source_etype=PTR), typ=PTR)
-            return known[n]
+    def _function(self, nodes: Sequence[Tree], known: dict[Tree, Run]) -> Run:
+        """The function of nodes that follow each other, or of one call in pieces."""
+        first = nodes[0]
+        if first not in known:
+            pieces = first.pieces if isinstance(first, Call) else 0
+            known[first] = Run(f"{'pieces' if pieces else 'stretch'}{len(known)}", 0, pieces)
+            Stretch(self.module, known[first].name, self._locate, in_pieces=pieces > 0).fill(nodes)
+        return known[first]
 
-        return lambda buffers: [*(buffer(1 + self.number(a)) for a in buffers), status]
+    def _left(self, e: Equation) -> Equation:
+        for a in (*e.variables, *e.outs):
+            if a not in self.places:
+                self.number(a)
+        return e
+
+
+class Parts:
+    """A program in segments, and what is decided for each body; refusals add to what is left to NumPy or kept in memory."""
+
+    def __init__(self, program: Program) -> None:
+        self.segments, self.layout = segments.segments(program)
+        self.refused: dict[Equation, str] = {}
+        self.forced: set[Equation] = set()
+
+    def plan(self, body: segments.Body) -> Plan:
+        """Which kernels and operations of NumPy a body runs."""
+        return Partition(body.program, self.layout, self.refused, self.forced).plan()
+
+    def learn(self, refusal: Unlowerable) -> None:
+        """Decide otherwise about an equation that could not be lowered."""
+        if refusal.too_long and refusal.equation not in self.forced:
+            self.forced.add(refusal.equation)
+        else:
+            self.refused[refusal.equation] = str(refusal)
 
 
 def build(program: Program, target: Target) -> Code:
     """The code of a program as arranged for BLAS; what cannot be lowered is kept in memory or left to NumPy, until the rest can."""
-    refused: dict[Equation, str] = {}
-    forced: set[Equation] = set()
     with _building:
         limit = sys.getrecursionlimit()
         sys.setrecursionlimit(max(limit, _RECURSION))
         try:
+            parts = Parts(program)
             for _ in range(_ATTEMPTS):
                 try:
-                    code = Code(program, Partition(program, refused, forced).plan(), target)
-                    code.refused = refused
-                    return code
+                    return Code(program, parts, target)
                 except Unlowerable as refusal:
                     if refusal.equation is None:
                         raise
-                    if refusal.too_long and refusal.equation not in forced:
-                        forced.add(refusal.equation)
-                    else:
-                        refused[refusal.equation] = str(refusal)
+                    parts.learn(refusal)
         finally:
             sys.setrecursionlimit(limit)
     raise Unlowerable("a program that does not come apart")
@@ -267,8 +294,9 @@ def compiled_code(program: Program) -> tuple[Code, bytes]:
 class _Shared:
     """A kernel in pieces, run by as many threads as there are."""
 
-    def __init__(self, address: int, pieces: int) -> None:
-        self._function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(address)
+    def __init__(self, address: int, row: int, pieces: int) -> None:
+        self._function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)(address)
+        self._row = row
         self._pieces = pieces
 
     def __call__(self, table: Any, alive: Any) -> None:
@@ -276,7 +304,7 @@ class _Shared:
         taken = ctypes.c_int64(0)
 
         def work(_alive: Any = alive) -> None:
-            self._function(table, ctypes.byref(taken))
+            self._function(table, self._row, ctypes.byref(taken))
 
         share(work, self._pieces)
 
@@ -286,19 +314,19 @@ class Frame:
 
     def __init__(self, native: Native) -> None:
         self.status = ctypes.c_int32(0)
-        self.table = (ctypes.c_void_p * (len(native.code.numbers) + 1))()
+        self.table = (ctypes.c_void_p * native.code.entries)()
         self.table[0] = ctypes.addressof(self.status)
-        self.memory = np.empty(native.workspace + 64, np.uint8)
+        self.memory = np.empty(native.code.workspace + 64, np.uint8)
         start = self.memory.__array_interface__["data"][0]
         start += -start % 64
         offset = start - self.memory.__array_interface__["data"][0]
-        self.views: dict[Var, Any] = {}
-        for v, place in native.places.items():
-            self.table[1 + native.code.numbers[v]] = start + place
-            if isinstance(v, Var) and v in native.viewed:
-                self.views[v] = np.ndarray(v.type.shape, v.type.dtype, self.memory, offset + place)
+        self.table[WORKSPACE] = start
+        self.views: dict[Var, Any] = {
+            v: np.ndarray(v.type.shape, v.type.dtype, self.memory, offset + place)
+            for v, place in native.code.places.items()
+        }
         for a, array in native.constants.items():
-            self.table[1 + native.code.numbers[a]] = array.__array_interface__["data"][0]
+            self.table[native.code.numbers[a]] = array.__array_interface__["data"][0]
 
 
 class Native(Executable):
@@ -309,42 +337,29 @@ class Native(Executable):
             raise Unlowerable("nothing to compute")
         self.program = program
         self.code, image = compiled_code(program)
-        names = [s if isinstance(s, str) else s.name for s in self.code.steps if not isinstance(s, Equation)]
-        self.loaded = Loaded(image, names)
-        self.steps = [self._step(s) for s in self.code.steps]
+        self.loaded = Loaded(image, [s.name for s in self.code.steps if isinstance(s, Run)])
+        self.steps = self._bound()
         self.constants = {
             a: np.require(a.value, requirements=("C", "A")) for a in self.code.numbers if isinstance(a, Literal)
         }
-        self.viewed = {v for s in self.steps if isinstance(s, Equation) for v in s.variables}
         self.outputs = list(dict.fromkeys(a for a in program.outputs if isinstance(a, Var) and a not in program.inputs))
         by_numpy = {o for s in self.steps if isinstance(s, Equation) for o in s.outs}
         self.written = [v for v in self.outputs if v not in by_numpy]
-        self.places, self.workspace = self._plan_memory(by_numpy)
         self._frames: list[Frame] = []
 
-    def _step(self, step: str | Pieces | Equation) -> Any:
-        if isinstance(step, str):
-            return ctypes.CFUNCTYPE(None, ctypes.c_void_p)(self.loaded.addresses[step])
-        return _Shared(self.loaded.addresses[step.name], step.pieces) if isinstance(step, Pieces) else step
-
-    def _plan_memory(self, by_numpy: set[Var]) -> tuple[dict[Var | Rows, int], int]:
-        """Where each result lies in the workspace: results whose lifetimes do not overlap may share a place."""
-        elsewhere: set[Any] = {*self.program.inputs, *self.outputs, *by_numpy}
-        last: dict[Buffer, int] = {}
-        for t, touched in enumerate(self.code.when):
-            last.update((a, t) for a in touched)
-        places: dict[Var | Rows, int] = {}
-        live: list[tuple[int, int, int]] = []  # start, end, last step
-        total = 0
-        for t, touched in enumerate(self.code.when):
-            live = [block for block in live if block[2] >= t]
-            for a in touched:
-                if not isinstance(a, Literal) and a not in elsewhere and a not in places:
-                    need = -(-max(a.nbytes if isinstance(a, Rows) else a.type.nbytes, 1) // 64) * 64
-                    places[a] = _first_gap(live, need)
-                    live.append((places[a], places[a] + need, last[a]))
-                    total = max(total, places[a] + need)
-        return places, total
+    def _bound(self) -> list[Any]:
+        """The steps with functions that can be called."""
+        function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)
+        known: dict[str, Any] = {}
+        found: list[Any] = []
+        for s in self.code.steps:
+            if isinstance(s, Equation):
+                found.append(s)
+            elif s.pieces:
+                found.append(_Shared(self.loaded.addresses[s.name], s.row, s.pieces))
+            else:
+                found.append((known.setdefault(s.name, function(self.loaded.addresses[s.name])), s.row))
+        return found
 
     def __call__(self, leaves: Sequence[Any], into: Sequence[Any] = ()) -> list[Any]:
         try:
@@ -380,10 +395,10 @@ class Native(Executable):
             if type(x) is not np.ndarray or not (flags.c_contiguous and flags.aligned):  # type: ignore[union-attr]
                 x = np.require(x, requirements=("C", "A"))
                 env[v, "contiguous"] = x  # alive as long as the call
-            table[1 + numbers[v]] = x.__array_interface__["data"][0]
+            table[numbers[v]] = x.__array_interface__["data"][0]
         for v in self.written:
             out = env[v] = into[v] if v in into else empty(v.type.shape, v.type.dtype)
-            table[1 + numbers[v]] = out.__array_interface__["data"][0]
+            table[numbers[v]] = out.__array_interface__["data"][0]
         for step in self.steps:
             if isinstance(step, Equation):
                 self._by_numpy(step, env, table)
@@ -391,7 +406,8 @@ class Native(Executable):
             if isinstance(step, _Shared):
                 step(table, (frame, env))
             else:
-                step(table)
+                function, row = step
+                function(table, row)
             if frame.status.value:
                 break
         return env
@@ -404,7 +420,7 @@ class Native(Executable):
             if not (x.flags.c_contiguous and x.flags.aligned and x.flags.owndata):
                 x = np.array(x, order="C")
             env[out] = x
-            table[1 + self.code.numbers[out]] = x.__array_interface__["data"][0]
+            table[self.code.numbers[out]] = x.__array_interface__["data"][0]
 
     def _results(self, env: dict[Var, Any]) -> list[Any]:
         out: list[Any] = []
@@ -426,16 +442,6 @@ class Native(Executable):
         return Report(
             (*self.code.described, *(f"BLAS: {blas.text(p)}" for p in self.code.products)),
             tuple(by_numpy(e, why_left(e, self.code.refused)) for e in left),
-            self.workspace,
+            self.code.workspace,
             self.code.different,
         )
-
-
-def _first_gap(live: Sequence[tuple[int, int, int]], need: int) -> int:
-    """The first place where `need` bytes fit between the live blocks."""
-    at = 0
-    for start, end, _ in sorted(live):
-        if start - at >= need:
-            break
-        at = max(at, end)
-    return at

@@ -64,10 +64,16 @@ class Plan:
 class Layout:
     """Which axes of an array of some shape are loops; the others are written out."""
 
-    def __init__(self, program: Program) -> None:
-        self.is_unrolled = sum(o.type.size for e in program.equations for o in e.outs) <= UNROLLED_PROGRAM
-        self.mixed = _mixed_extents(program)
+    def __init__(self, equations: Sequence[Equation], size: int) -> None:
+        """Of a program with such equations (one of each kind will do) and so many elements in all results."""
+        self.is_unrolled = size <= UNROLLED_PROGRAM
+        self.mixed = _mixed_extents(equations)
         self._known: dict[Shape, tuple[int, ...]] = {}
+
+    @classmethod
+    def of(cls, program: Program) -> Layout:
+        """The layout of a program."""
+        return cls(program.equations, sum(o.type.size for e in program.equations for o in e.outs))
 
     def loops(self, shape: Shape) -> tuple[int, ...]:
         """The axes that are loops."""
@@ -112,10 +118,21 @@ class Layout:
         return tuple(loops)
 
 
-def _mixed_extents(program: Program) -> set[int]:
+def written(layout: Layout, e: Equation) -> int:
+    """About how many scalar operations an equation is, written out in a kernel."""
+
+    def elements(a: Atom) -> int:
+        return a.type.size // max(1, prod(layout.extents(a.type.shape)))
+
+    if e.primitive.name == "contract":
+        return elements(e.outs[0]) * 2 * min(summed(e), SUMMED)
+    return max((elements(a) for a in (*e.outs, *(e.args if e.primitive.name in REDUCTIONS else ()))), default=1)
+
+
+def _mixed_extents(equations: Sequence[Equation]) -> set[int]:
     """Extents of axes along which elements meet each other: sliced, reduced, joined or contracted ones."""
     found: set[int] = set()
-    for e in program.equations:
+    for e in equations:
         shape = e.args[0].type.shape if e.args else ()
         if e.primitive.name in REDUCTIONS:
             found.update(shape[a] for a in e.params["axes"])
@@ -140,31 +157,20 @@ def _mixed_extents(program: Program) -> set[int]:
 class Partition:
     """The decisions under way, one equation after the other."""
 
-    def __init__(self, program: Program, refused: Container[Equation], forced: set[Equation]) -> None:
+    def __init__(self, program: Program, layout: Layout, refused: Container[Equation], forced: set[Equation]) -> None:
         self.program = program
         self.refused = refused
         self.forced = forced
-        self.layout = Layout(program)
+        self.layout = layout
         self.level: dict[Var, int] = dict.fromkeys(program.inputs, -1)
         self.kept: dict[Var, int] = dict.fromkeys(program.inputs, -1)
         self.definitions: dict[Var, Equation] = {}
         self.native: set[Equation] = set()
         self.ancestry: dict[Var, int] = {}  # bit sets of the equations computed to get a variable
         self.costly = 0
-        self.written = [self._nodes(e) for e in program.equations]
+        self.written = [written(layout, e) for e in program.equations]
         self.uses = self._uses()
         self.opaque: list[tuple[int, Equation]] = []
-
-    def _nodes(self, e: Equation) -> int:
-        """About how many scalar operations an equation is, written out in a kernel."""
-        if e.primitive.name == "contract":
-            return self._written(e.outs[0]) * 2 * min(summed(e), SUMMED)
-        return max(
-            (self._written(a) for a in (*e.outs, *(e.args if e.primitive.name in REDUCTIONS else ()))), default=1
-        )
-
-    def _written(self, a: Atom) -> int:
-        return a.type.size // max(1, prod(self.layout.extents(a.type.shape)))
 
     def _uses(self) -> dict[Var, list[Equation]]:
         found: dict[Var, list[Equation]] = {}

@@ -37,8 +37,8 @@ def host() -> Target:
     return Target(triple, binding.get_host_cpu_name(), features, bits, fused)
 
 
-LONG = 400_000
-"""Characters of a module beyond which code is generated with less care: LLVM's best takes time that grows faster than the code."""
+LONG = 8_000
+"""Lines of a module beyond which code is generated with less care: LLVM's best takes time that grows faster than the code."""
 
 
 def machine(target: Target, level: int = 2) -> Any:
@@ -50,7 +50,7 @@ def machine(target: Target, level: int = 2) -> Any:
 def object_code(text: str) -> bytes:
     """The object code of a module for this machine."""
     target = host()
-    level = 2 if len(text) < LONG else 1
+    level = 2 if text.count("\n") < LONG else 1
     module = binding.parse_assembly(text)
     module.triple = target.triple
     module.verify()
