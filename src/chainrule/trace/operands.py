@@ -19,8 +19,20 @@ Array = np.ndarray[Any, Any]
 _SMALL = 1 << 14
 # A fingerprint has a number for each row of so many words.
 _ROW = 1024
-# Odd, so that the change of a single word always changes the sum, modulo 2^64, of the words of a row times these weights.
-_WEIGHTS = np.random.default_rng(0).integers(0, 2**64, _ROW, dtype=np.uint64) | np.uint64(1)
+
+
+def _weights() -> Array:
+    """Odd numbers, so that the change of a single word always changes the sum, modulo 2^64, of the words of a row times these.
+
+    They are those of the generator SplitMix64 (Steele, Lea and Flood, 2014), without NumPy's, which takes long to load.
+    """
+    z = np.arange(1, _ROW + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        z = (z ^ (z >> np.uint64(shift))) * np.uint64(factor)
+    return (z ^ (z >> np.uint64(31))) | np.uint64(1)
+
+
+_WEIGHTS = _weights()
 
 
 class Operands:
