@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import chainrule as cr
-from chainrule.backends.llvm import entry
+from chainrule.backends import llvm
+from chainrule.backends.llvm import cpython, entry, native
 from chainrule.staging import Jitted
 
 x5 = np.array([0.5, -1.5, 2.0, 0.1, 1.0])
@@ -385,10 +386,26 @@ def test_an_exception_of_the_python_path_is_its_own():
 
 
 def test_offsets_that_do_not_hold_leave_the_python_path(monkeypatch, slow):
-    from chainrule.backends.llvm import cpython
-
     monkeypatch.setattr(cpython, "holds", lambda: False)
     staged = cr.jit(lambda x: x * 2)
     for _ in range(3):
         np.testing.assert_array_equal(staged(x5), 2 * x5)
     assert len(slow) == 3
+
+
+def rosenbrock(x):
+    return np.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
+
+
+def test_a_failure_of_llvm_is_told_once_and_shown(monkeypatch):
+    def fail(text):
+        raise RuntimeError("no such processor\nmore")
+
+    monkeypatch.setattr(native, "object_code", fail)
+    monkeypatch.setattr(llvm, "_warned", threading.Event())
+    staged = cr.jit(rosenbrock)
+    with pytest.warns(RuntimeWarning, match="`rosenbrock` runs by NumPy.*LLVM failed: no such processor") as caught:
+        np.testing.assert_allclose(staged(x5), rosenbrock(x5))
+    assert caught[0].filename == __file__
+    np.testing.assert_allclose(cr.jit(rosenbrock)(x5[1:]), rosenbrock(x5[1:]))
+    assert "LLVM failed: no such processor" in str(cr.explain(staged, x5))

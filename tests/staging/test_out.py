@@ -195,6 +195,24 @@ def test_buffers_and_other_names_in_any_order():
             np.testing.assert_array_equal(out[1], x5 + x5)
 
 
+@pytest.mark.parametrize("backend", ["llvm", "numpy"])
+def test_every_kind_of_result_has_its_buffer(backend):
+    def f(x, s):
+        y, t = x * 2, np.sum(x)
+        return {"y": [y, y, x], "t": (t, t, s, 3.0, x5), "flag": x > 0}
+
+    staged = cr.jit(f, backend=backend)
+    flat = [np.empty(5) for _ in range(4)], [np.empty(()) for _ in range(4)]
+    out = {"y": flat[0][:3], "t": (*flat[1], flat[0][3]), "flag": np.empty(5, bool)}
+    for k in range(1, 4):
+        x = k * x5
+        assert staged(x, float(k), out=out) is out
+        wanted = f(x, float(k))
+        for name in wanted:
+            for found, expected in zip(out[name], wanted[name], strict=True):
+                np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
 def test_an_index_out_of_range_raises_with_buffers():
     staged = cr.jit(lambda x, i: np.sin(x[i]) * 2)
     i, out = np.array([0, 4] * 8), np.empty(16)

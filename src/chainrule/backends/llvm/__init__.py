@@ -26,19 +26,44 @@ has no lowering (complex numbers, small integers, factorisations) is computed by
 
 from __future__ import annotations
 
+import threading
+import warnings
+
 from chainrule.backends.executable import Executable
 from chainrule.backends.interpret import Interpreted
 from chainrule.backends.llvm.entry import Entry, new_entry
 from chainrule.backends.llvm.index import Unlowerable
 from chainrule.backends.llvm.native import Native
+from chainrule.errors import user_frame
 from chainrule.ir.program import Program
 
 __all__ = ["Entry", "compiled", "new_entry"]
+
+_warned = threading.Event()
 
 
 def compiled(program: Program) -> Executable:
     """An executable of native code; of NumPy's operations where the program does not lend itself to any."""
     try:
         return Native(program)
-    except (Unlowerable, RuntimeError) as error:  # LLVM reports what it cannot do as a RuntimeError
-        return Interpreted(program, str(error))
+    except Unlowerable as refusal:
+        return Interpreted(program, str(refusal))
+    except RuntimeError as error:  # as which llvmlite reports what LLVM cannot do
+        why = f"LLVM failed: {str(error).strip().partition(chr(10))[0]}"
+        _warn(program.name, why)
+        return Interpreted(program, why)
+
+
+def _warn(name: str, why: str) -> None:
+    """Say once, at the user's line, that a function runs without native code for a reason that is not its own."""
+    if _warned.is_set():
+        return
+    _warned.set()
+    frame = user_frame()
+    file, line = (frame.f_code.co_filename, frame.f_lineno) if frame else (__file__, 1)
+    warnings.warn_explicit(
+        f"jit: `{name}` runs by NumPy, without native code, and so may others: {why}. Please report it.",
+        RuntimeWarning,
+        file,
+        line,
+    )
