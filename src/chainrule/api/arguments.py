@@ -10,7 +10,7 @@ import numpy as np
 
 from chainrule.errors import DifferentiationError, IntegerInput, ShapeError, TreeError
 from chainrule.ir.primitive import is_tracer, ops
-from chainrule.ir.types import Array
+from chainrule.ir.types import OTHER_ALGEBRA_REPAIR, Array, is_other_algebra
 from chainrule.trace import tree
 
 Argnums = int | Sequence[int]
@@ -112,19 +112,13 @@ def _is_inexact(x: Any) -> bool:
     return (type(x) is np.ndarray or is_tracer(x)) and x.dtype.kind in "fc"
 
 
-# Subclasses of ndarray by which NumPy computes something else.
-_OTHER_ALGEBRAS = {"matrix", "MaskedArray"}
-
-
 def as_leaf(x: Any) -> Array:
     """An argument as a tracer or one of NumPy's own arrays and scalars; subclasses that only store differently become arrays."""
     if type(x) is np.ndarray or isinstance(x, np.generic) or is_tracer(x):
         return x
-    other = _OTHER_ALGEBRAS.intersection(c.__name__ for c in type(x).__mro__) if isinstance(x, np.ndarray) else ()
-    if other:
+    if is_other_algebra(x):
         raise DifferentiationError(
-            f"an argument is a {type(x).__name__}, whose operations are not those of arrays",
-            "Pass np.asarray(x) of a matrix, and x.filled(...) or x.data with a mask of its own for a masked array.",
+            f"an argument is a {type(x).__name__}, whose operations are not those of arrays", OTHER_ALGEBRA_REPAIR
         )
     return np.asarray(x)[()]
 

@@ -88,7 +88,8 @@ def _signature(f: Jitted, args: Sequence[Any], kwargs: dict[str, Any]) -> str:
         named = dict(inspect.signature(f.function).bind(*args, **kwargs).arguments)
     except (TypeError, ValueError):  # a callable without a signature
         named = {**{str(k): a for k, a in enumerate(args)}, **kwargs}
-    static = {list(named)[n] for n in f.static_argnums if -len(named) <= n < len(named)}
+    names = list(named)
+    static = f.static.names | {names[n] for n in f.static.places if -len(names) <= n < len(names)}
     return ", ".join(_argument(name, x, static=name in static) for name, x in named.items())
 
 

@@ -59,3 +59,15 @@ class ArrayType:
 
     def __str__(self) -> str:
         return f"{dtype_text(self.dtype)}[{','.join(map(str, self.shape))}]"
+
+
+# Subclasses of ndarray by which NumPy computes something else.
+_OTHER_ALGEBRAS = frozenset({"matrix", "MaskedArray"})
+OTHER_ALGEBRA_REPAIR = (
+    "Pass np.asarray(x) of a matrix, and x.filled(...) or x.data with a mask of its own for a masked array."
+)
+
+
+def is_other_algebra(x: Any) -> bool:
+    """Whether a value is an array whose operations are not those of arrays: a matrix or a masked array."""
+    return isinstance(x, np.ndarray) and not _OTHER_ALGEBRAS.isdisjoint(c.__name__ for c in type(x).__mro__)

@@ -205,7 +205,7 @@ def round(a: Any, decimals: int = 0, out: Any = None) -> Any:
     a = as_array(a)
     if a.dtype.kind == "c":
         return round(ops.real(a), decimals) + 1j * round(ops.imag(a), decimals)
-    if a.dtype.kind in "iub":
+    if a.dtype.kind in "iu":
         return ops.discretise(_rounded(a, decimals), dtype=a.dtype) if decimals < 0 else copy(a)
     return _rounded(a, decimals)
 

@@ -28,9 +28,13 @@ def getitem(x: Any, key: Any) -> Any:
     """NumPy's indexing of a tracer."""
     parts = key if type(key) is tuple else (key,)
     for p in parts:
-        if not isinstance(p, _BASIC) or isinstance(p, bool):
+        if not isinstance(p, _BASIC) or isinstance(p, bool) or (type(p) is slice and _has_tracer(p)):
             return _general(x, parts)
     return ops.slice(x, key=parts)
+
+
+def _has_tracer(p: slice) -> bool:
+    return is_tracer(p.start) or is_tracer(p.stop) or is_tracer(p.step)
 
 
 def _general(x: Any, parts: tuple[Any, ...]) -> Any:
@@ -133,6 +137,8 @@ def take(a: Any, indices: Any, axis: Any = None, out: Any = None, mode: str = "r
     """NumPy's take."""
     a, at = sole_axis(a, axis)
     indices = as_array(indices)
+    if indices.dtype.kind == "b":  # numbers 0 and 1 here, and no mask
+        indices = ops.convert(indices, dtype=np.dtype(np.intp))
     if mode == "wrap":
         indices = ops.remainder(indices, a.shape[at])
     elif mode == "clip":

@@ -22,7 +22,7 @@ from chainrule.errors import TraceError
 from chainrule.ir.primitive import is_tracer
 from chainrule.staging.buffers import leaves_of, written
 from chainrule.staging.paths import Backend, Path, Paths
-from chainrule.staging.signature import Layout, layout, leaf, signature
+from chainrule.staging.signature import Layout, Static, arrays, layout, signature, static_arguments
 from chainrule.trace import inlining
 from chainrule.trace.record import is_recorded
 
@@ -32,10 +32,10 @@ class Jitted:
 
     __slots__ = ("__call__", "__dict__", "__weakref__")
 
-    def __init__(self, f: Callable[..., Any], static_argnums: tuple[int, ...], backend: Backend) -> None:
+    def __init__(self, f: Callable[..., Any], static: Static, backend: Backend) -> None:
         functools.update_wrapper(self, f)
         self.function = f
-        self.static_argnums = static_argnums
+        self.static = static
         self.backend: Backend = backend
         self._lock = threading.Lock()
         self._entry: Any
@@ -43,7 +43,7 @@ class Jitted:
 
     def _call(self, *args: Any, **kwargs: Any) -> Any:
         out = kwargs.pop("out", None) if not self._takes_out else None
-        call = layout(args, kwargs, self.static_argnums)
+        call = layout(args, kwargs, self.static)
         if any(is_tracer(x) for x in call.leaves):
             if out is not None:
                 raise TraceError(
@@ -51,7 +51,7 @@ class Jitted:
                     "Leave out= to the outermost call; inside a transformation, use the result.",
                 )
             return self._call_traced(call)
-        leaves = [leaf(x) for x in call.leaves]
+        leaves = arrays(call, self._name)
         paths = self._paths(call, leaves)
         into = () if out is None else leaves_of(out)
         result, path = paths.run(lambda xs: call.call(self.function, xs), leaves, into)
@@ -78,7 +78,7 @@ class Jitted:
 
         if inlining.mode.on or any(is_recorded(x) for x in call.leaves):
             return f(call.leaves)
-        leaves = [x if is_tracer(x) else leaf(x) for x in call.leaves]
+        leaves = arrays(call, self._name)
         return self._paths(call, leaves).run_traced(f, leaves)
 
     def _paths(self, call: Layout, leaves: list[Any]) -> Paths:
@@ -96,6 +96,8 @@ class Jitted:
 
     def _install(self, path: Path, call: Layout, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
         """Let the native entry take calls like this one from now on, where it can."""
+        if any(isinstance(n, str) for n, _ in call.statics):
+            return
         way = (path, tuple(kwargs), out is None, tuple(map(type, call.leaves)))
         with self._lock:
             if way in self._served:
@@ -103,15 +105,15 @@ class Jitted:
             self._served.add(way)
             if self._entry is None:
                 self._entry = entry(self.backend, self._name, self._call)
-            statics = [n for n, _ in call.statics]
+            statics = [n for n, _ in call.statics if isinstance(n, int)]
             shown = Call(args, kwargs, statics, call.leaves, path.rebuild, path.expected, out)
             if self._entry is not None and self._entry.add(path.executable, shown):
                 self.__call__ = self._entry.call
 
     def known(self, *args: Any, **kwargs: Any) -> Paths:
         """What is known for calls like this; recorded and compiled now where nothing is."""
-        call = layout(args, kwargs, self.static_argnums)
-        paths = self._paths(call, [leaf(x) for x in call.leaves])
+        call = layout(args, kwargs, self.static)
+        paths = self._paths(call, arrays(call, self._name))
         if not paths.paths:
             self._call(*args, **kwargs)
         return paths
@@ -141,28 +143,42 @@ class Jitted:
             found = getattr(found, part, None)
         if found is self:
             return name
-        return jit, (self.function,), {"static_argnums": self.static_argnums, "backend": self.backend}
+        return Jitted, (self.function, self.static, self.backend)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
 
 
 @overload
-def jit(f: Callable[..., Any], *, static_argnums: int | Sequence[int] = (), backend: Backend = "llvm") -> Jitted: ...
+def jit(
+    f: Callable[..., Any],
+    *,
+    static_argnums: int | Sequence[int] = (),
+    static_argnames: str | Sequence[str] = (),
+    backend: Backend = "llvm",
+) -> Jitted: ...
 @overload
 def jit(
-    f: None = None, *, static_argnums: int | Sequence[int] = (), backend: Backend = "llvm"
+    f: None = None,
+    *,
+    static_argnums: int | Sequence[int] = (),
+    static_argnames: str | Sequence[str] = (),
+    backend: Backend = "llvm",
 ) -> Callable[..., Jitted]: ...
 def jit(
-    f: Callable[..., Any] | None = None, *, static_argnums: int | Sequence[int] = (), backend: Backend = "llvm"
+    f: Callable[..., Any] | None = None,
+    *,
+    static_argnums: int | Sequence[int] = (),
+    static_argnames: str | Sequence[str] = (),
+    backend: Backend = "llvm",
 ) -> Any:
     """f compiled: recorded once for each tree, shapes and dtypes of its arguments, and run as native code from then on.
 
     Python branches on traced values are recorded as guards: a call that decides otherwise is recorded again for its path, up to
-    16 paths; beyond these f runs eagerly, with one warning. Arguments named by `static_argnums` are Python values (hashable) on
-    which f may depend in any way; each value is recorded by itself. What f takes from outside its arguments (globals, closures) is
-    captured as a constant when it is recorded, and what f prints, it prints then. Numbers among the arguments count as float64 or
-    int64.
+    16 paths; beyond these f runs eagerly, with one warning. Arguments named by `static_argnums` or `static_argnames` are Python
+    values (hashable) on which f may depend in any way; each value is recorded by itself. What f takes from outside its arguments
+    (globals, closures) is captured as a constant when it is recorded, and what f prints, it prints then. Arguments are not written
+    into: `x += 1` makes a new array. Numbers among the arguments count as float64 or int64.
 
     `fast(*args, out=buffers)` writes the results into arrays of yours, in a tree like the result's, and returns `out`; native code
     allocates nothing then. The arrays may overlap the arguments. A function that has a parameter `out` itself gets it as ever.
@@ -175,7 +191,17 @@ def jit(
     >>> fast(np.array([0.0, np.pi / 2]))
     np.float64(1.0)
     """
-    numbers = (static_argnums,) if isinstance(static_argnums, int) else tuple(static_argnums)
-    if f is None:
-        return lambda g: Jitted(g, numbers, backend)
-    return Jitted(f, numbers, backend)
+    if backend not in ("llvm", "numpy"):
+        raise ValueError(f"backend is 'llvm' or 'numpy', not {backend!r}")
+
+    def staged(g: Any) -> Any:
+        if isinstance(g, staticmethod):
+            return staticmethod(staged(g.__func__))
+        if not callable(g):
+            raise TypeError(
+                f"jit takes a function, and was given a {type(g).__name__}: write cr.jit(f)(x) for cr.jit(f(x)), and @classmethod "
+                "above @cr.jit"
+            )
+        return Jitted(g, static_arguments(g, static_argnums, static_argnames), backend)
+
+    return staged if f is None else staged(f)

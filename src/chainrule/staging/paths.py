@@ -22,7 +22,7 @@ from chainrule.ir.primitive import is_tracer
 from chainrule.ir.program import Program
 from chainrule.optimise import optimise
 from chainrule.staging.carrier import Astray, Staged, instance, is_batched, same, without_idle
-from chainrule.staging.signature import as_array
+from chainrule.staging.signature import returned
 from chainrule.trace import tree
 from chainrule.trace.record import record_program
 
@@ -157,10 +157,9 @@ class Paths:
 
     def _recorded(self, f: Callable[[list[Any]], Any], leaves: list[Any]) -> Path | None:
         """A path recorded at these leaves; None where there are too many."""
-        tried = self.paths
         if self.is_eager:
             return None
-        if len(tried) >= PATHS:
+        if len(self.paths) >= PATHS:
             with self.lock:
                 first, self.is_eager, self.paths = not self.is_eager, True, ()
             if first:
@@ -171,8 +170,8 @@ class Paths:
         path = Path(program, rebuild, self.backend, time.perf_counter() - start)
         # User code runs without the lock, so that functions which call each other cannot wait for each other.
         with self.lock:
-            for other in self.paths:
-                if other not in tried and other.is_twin_of(path):
+            for other in self.paths:  # which another thread may have recorded
+                if other.is_twin_of(path):
                     return other
             self.paths = (path, *self.paths)
         return path
@@ -211,7 +210,7 @@ def _recorded(
         form.append(rebuild)
         if any(_is_traced_outside(x, xs) for x in found):
             raise _TracedOutside
-        return [x if hasattr(x, "dtype") else as_array(x, "returned") for x in found]
+        return [x if hasattr(x, "dtype") else returned(x, name) for x in found]
 
     program = record_program(flat, leaves, name)
     return program, form[0]

@@ -46,6 +46,8 @@ def literal(value: Any, args: Sequence[Any], out: Any) -> Literal:
             if getattr(getattr(out, "dtype", None), "kind", None) == dtype.kind:
                 dtype = np.promote_types(dtype, out.dtype)
             return Literal(np.asarray(value, dtype)[()])
+        if type(value) is int and dtype.kind in "iu" and np.iinfo(dtype).min <= value <= np.iinfo(dtype).max:
+            return Literal(np.asarray(value, dtype)[()])
     return Literal(concrete(value) if hasattr(value, "dtype") else np.asarray(value)[()])
 
 

@@ -33,16 +33,29 @@ def _binary(
         owner = self.owner
         if type(other) in plain or (isinstance(other, TracerBase) and other.owner is owner):
             return owner.binary(primitive, operator, self, other)
+        if _is_repetition(primitive, self, other):
+            return other * self.__index__()
         other = protocols.other_operand(other)
         return other if other is NotImplemented else bind(primitive, (self, other), {})
 
     def reflected(self: Tracer, other: Any) -> Any:
         if type(other) in plain_on_left:
             return self.owner.binary(primitive, operator, other, self)
+        if _is_repetition(primitive, self, other):
+            return other * self.__index__()
         other = protocols.other_operand(other)
         return other if other is NotImplemented else bind(primitive, (other, self), {})
 
     return forward, reflected
+
+
+def _is_repetition(primitive: Primitive, t: Tracer, other: Any) -> bool:
+    """Whether `t * other` repeats a sequence a traced number of times, as it does for NumPy's integers."""
+    return primitive is multiply and type(other) in (list, tuple, str) and isinstance(concrete(t), np.integer)
+
+
+def _is_traced_slice(s: slice) -> bool:
+    return isinstance(s.stop, TracerBase) or isinstance(s.start, TracerBase) or isinstance(s.step, TracerBase)
 
 
 def _squared(x: Any) -> Any:
@@ -192,7 +205,7 @@ class Tracer(TracerBase):
     # ---- indexing
 
     def __getitem__(self, key: Any) -> Any:
-        if type(key) is slice or type(key) is int:
+        if type(key) is int or (type(key) is slice and not _is_traced_slice(key)):
             return self.owner.unary(slice_, slice_.value, self, {"key": (key,)})
         return protocols.getitem(self, key)
 
