@@ -143,9 +143,33 @@ def test_complex_functions():
         cr.jacobian(lambda x: 1j * x, sparse=True, mode="reverse")(X)
 
 
-def test_batch_of_sparse_matrices_is_refused():
-    with pytest.raises(ShapeError, match="batch of sparse"):
-        cr.vmap(cr.jacobian(banded, sparse=True))(np.ones((2, 5)))
+def test_batch_of_sparse_matrices_is_a_list():
+    xs = np.random.default_rng(1).normal(size=(3, 5))
+    J = cr.jacobian(banded, sparse=True)
+    for batched in (cr.vmap(J), cr.jit(cr.vmap(J)), cr.vmap(cr.jit(J))):
+        found = batched(xs)
+        assert isinstance(found, list)
+        for j, x in zip(found, xs, strict=True):
+            agrees(j, cr.jacobian(banded)(x))
+    pairs = cr.vmap(lambda x: (J(x), x * 2))(xs)
+    agrees(pairs[0][2], cr.jacobian(banded)(xs[2]))
+    np.testing.assert_array_equal(pairs[1], xs * 2)
+    (_, second), _ = cr.vmap(cr.vmap(J))(np.stack([xs[:2], xs[1:]]))
+    agrees(second, cr.jacobian(banded)(xs[1]))
+    agrees(cr.vmap(lambda x: cr.hessian(rosenbrock, sparse=True)(x))(xs)[1], cr.hessian(rosenbrock)(xs[1]))
+    assert cr.vmap(J)(np.ones((0, 5))) == []
+
+
+def test_batch_of_sparse_matrices_is_differentiated():
+    xs, v = np.random.default_rng(1).normal(size=(3, 5)), np.arange(5.0)
+    f = lambda J: lambda xs: sum(np.sum((j @ v) ** 2) for j in cr.vmap(J)(xs))
+    found = cr.grad(f(cr.jacobian(banded, sparse=True)))(xs)
+    np.testing.assert_allclose(found, cr.grad(f(cr.jacobian(banded)))(xs), rtol=1e-12)
+
+
+def test_batch_axis_of_sparse_matrices_is_the_first():
+    with pytest.raises(ShapeError, match="out_axes=0"):
+        cr.vmap(cr.jacobian(banded, sparse=True), out_axes=1)(np.ones((2, 5)))
 
 
 def test_infinite_partials_under_a_zero_stay_zero():

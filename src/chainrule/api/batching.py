@@ -6,6 +6,8 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from chainrule.api.arguments import Outputs, as_leaf, check_function
 from chainrule.errors import ShapeError, TreeError
 from chainrule.ir.types import Array
@@ -17,7 +19,7 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
     """f over an axis of its arguments, all instances at once in the place of a loop.
 
     `in_axes` is an axis for all arguments, or a tuple with an entry an argument: an axis, None (not batched), or a tree of these.
-    `out_axes` says where the batch axis of the outputs is.
+    `out_axes` says where the batch axis of the outputs is. Sparse outputs, which have no batch axis, come as a list of matrices.
 
     >>> import numpy as np
     >>> vmap(np.dot)(np.ones((3, 2)), np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]))
@@ -33,8 +35,8 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
         size = _batch_size(leaves, axes)
         outputs = Outputs()
         outs = batch.vmap(outputs.of(lambda xs: f(*rebuild(xs), **kwargs)), leaves, axes, size)
-        result = outputs.rebuild(outs)
-        places = tree.spread_prefix(out_axes, result, "out_axes")
+        instance = outputs.rebuild([o[0] if size else np.zeros(o.shape[1:], o.dtype) for o in outs])
+        places = tree.spread_prefix(out_axes, instance, "out_axes")
         if any(p is None for p in places):
             raise TreeError(
                 "out_axes has None: every output of vmap has the batch axis", "Give an axis, 0 for the first."

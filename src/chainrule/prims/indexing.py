@@ -256,6 +256,8 @@ def _assemble_value(*xs: Any, pieces: Sequence[Piece], size: int) -> Any:
     out = np.zeros(size, np.result_type(*xs))
     for k, low, high, first, steps in pieces:
         part = xs[k][tuple(map(slice, low, high))]
+        if not part.size:
+            continue
         ends = [(b - a - 1) * s for a, b, s in zip(low, high, steps, strict=True)]
         if not 0 <= first + sum(min(e, 0) for e in ends) <= first + sum(max(e, 0) for e in ends) < size:
             raise IndexError(f"a piece from place {first} in steps {steps} reaches out of an array of {size}")

@@ -1,7 +1,8 @@
 """Sparse matrices among traced values: the entries may be traced, where they are is fixed.
 
 A `SparseMatrix` stands for a scipy.sparse.csr_array while its entries are recorded. As a tree its one leaf is the entries, and a
-tree rebuilt from plain entries is a csr_array: so a staged function that computes a sparse Jacobian returns scipy.sparse.
+tree rebuilt from plain entries is a csr_array: so a staged function that computes a sparse Jacobian returns scipy.sparse, and a
+batch of them, whose entries have a further axis, is a list.
 
 A matrix of scipy.sparse in a product with traced values is one whose entries are plain.
 """
@@ -43,14 +44,16 @@ class Layout:
         return self._rows
 
     def matrix(self, data: Any) -> Any:
-        """The matrix with these entries: a csr_array, or a SparseMatrix while they are traced."""
+        """The matrix with these entries: a csr_array, or a SparseMatrix while they are traced; of a batch a list of them."""
+        if data.ndim > 1:
+            if data.shape[-1] != len(self.indices):
+                raise ShapeError(
+                    f"a batch of sparse matrices of shape {self.shape} along another axis than the first",
+                    "Use out_axes=0 for them: they come as a list.",
+                )
+            return [self.matrix(ops.slice(data, key=(i,))) for i in range(data.shape[0])]
         if is_tracer(data):
             return SparseMatrix(data, self)
-        if np.ndim(data) != 1:
-            raise ShapeError(
-                f"a batch of sparse matrices of shape {self.shape}, which scipy.sparse cannot hold",
-                "Use sparse=False under vmap, or a loop.",
-            )
         from scipy.sparse import csr_array  # scipy loads at first use
 
         if self._like is None:
@@ -119,7 +122,7 @@ def _unflatten(metadata: tuple[Layout, bool], children: tuple[Any]) -> Any:
     layout, turned = metadata
     if type(children[0]) is np.ndarray or is_tracer(children[0]):
         out = layout.matrix(children[0])
-        return out.T if turned else out
+        return _turned(out) if turned else out
     return SparseMatrix(children[0], layout, turned=turned)
 
 
@@ -143,6 +146,10 @@ def _constant(m: Any) -> SparseMatrix:
         )
     m = m.tocsr()
     return SparseMatrix(m.data, Layout(m.indptr, m.indices, m.shape))
+
+
+def _turned(m: Any) -> Any:
+    return [_turned(one) for one in m] if isinstance(m, list) else m.T
 
 
 optree.register_pytree_node(SparseMatrix, _flatten, _unflatten, namespace=NAMESPACE)  # type: ignore[arg-type]
