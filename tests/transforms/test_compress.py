@@ -177,3 +177,33 @@ def test_infinite_partials_under_a_zero_stay_zero():
     x = np.array([0.0, 4.0])
     agrees(cr.jacobian(f, sparse=True)(x), np.diag([0, 0.25]))
     agrees(cr.jacobian(f, sparse=True, mode="reverse")(x), np.diag([0, 0.25]))
+
+
+def hub(x):
+    """Pairs of random neighbours, behind a sum too long to be taken apart: a few substitutions save a sweep."""
+    i = np.random.default_rng(5).integers(0, np.maximum(np.arange(1, x.size), 1))
+    y = np.sin(np.cos(x) * np.exp(np.sin(x)))
+    for _ in range(6):
+        y = np.tanh(np.sin(y) + np.cos(x))
+    return np.sum(y[1:] * y[i])
+
+
+def test_plan_takes_the_cheaper_of_star_and_acyclic(monkeypatch):
+    from chainrule.transforms import compress
+
+    monkeypatch.setattr(compress, "plan_terms", lambda graph, **options: None)
+    x = np.random.default_rng(0).uniform(0.5, 1.0, 200)
+    for deepest, kind in ((64, "acyclic"), (0, "star")):
+        monkeypatch.setattr(compress, "_DEEPEST", deepest)
+        H = cr.hessian(hub, sparse=True)
+        chosen = cr.plan(H, x).chosen
+        assert chosen.colouring == kind
+        assert kind in str(cr.plan(H, x))
+        agrees(H(x), cr.hessian(hub)(x))
+        np.testing.assert_allclose(jit(H)(x).toarray(), H(x).toarray(), rtol=1e-11, atol=1e-12)
+        v = np.arange(200.0)
+        np.testing.assert_allclose(
+            cr.grad(lambda x: np.sum((H(x) @ v) ** 2))(x),
+            cr.grad(lambda x: np.sum((cr.hessian(hub)(x) @ v) ** 2))(x),
+            rtol=1e-9,
+        )

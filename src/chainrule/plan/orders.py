@@ -50,6 +50,7 @@ class Order:
     seconds: float
     peak: int
     colours: int | None = None
+    colouring: str | None = None
     chunk: int | None = None
     cuts: tuple[int, ...] = ()
     bracket: Bracket | None = None
@@ -61,7 +62,7 @@ class Order:
         if self.kind == "chain" and self.bracket is not None:
             text = str(self.bracket)
             return f"chain {text}" if len(text) <= 48 else f"chain of {len(self.cuts) + 1} maps"
-        return self.kind
+        return self.kind if self.colouring is None else f"{self.kind}, {self.colouring}"
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,9 @@ def compressed(graph: Linearised, costs: Costs, compression: Compression, *, spa
     """Compressed sweeps by a colouring of the pattern, whose result is sparse, or dense with the entries put in place."""
     colouring = compression.colouring
     parts = (colouring.column_colours, colouring.row_colours)
-    return _in_colours(graph, costs, parts, compression.pattern.nnz, sparse=sparse)
+    order = _in_colours(graph, costs, parts, compression.pattern.nnz, sparse=sparse)
+    substituted = len(compression.steps[0]) if compression.steps else 0
+    return replace(order, colouring=colouring.kind, additions=order.additions + substituted)
 
 
 def least_compressed(graph: Linearised, costs: Costs, entries: int, *, sparse: bool) -> Order:

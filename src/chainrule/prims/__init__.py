@@ -15,6 +15,7 @@ from chainrule.prims import (
     search,
     shape,
     special,
+    substitution,
 )
 
 __all__ = [
@@ -32,4 +33,5 @@ __all__ = [
     "search",
     "shape",
     "special",
+    "substitution",
 ]

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from chainrule.ir.primitive import ops
 from chainrule.transforms import colour_loops as loops
 
 if TYPE_CHECKING:
@@ -89,11 +90,15 @@ class Colouring:
 
 @dataclass(frozen=True)
 class Substitution:
-    """How the edges of two-coloured trees are found from their leaves inwards; see `colour_loops.peel`."""
+    """How the edges of two-coloured trees are found from their leaves inwards; see `colour_loops.peel`.
+
+    `depth` is the most edges that are found one from the other; rounding errors add up along them.
+    """
 
     order: Ints
     source: Ints
     sink: Ints
+    depth: int
 
 
 def colour(pattern: Any, *, kind: Kind = "column", order: Order = "best") -> Colouring:
@@ -143,7 +148,8 @@ def recover(colouring: Colouring, forward: Any = None, reverse: Any = None) -> c
     ]
     flat = np.concatenate([part for part in parts if part is not None] or [np.zeros(0)])
     if colouring.substitution is not None:
-        flat = _substituted(colouring.substitution, flat)
+        steps = colouring.substitution
+        flat = np.concatenate([flat, ops.substitute(flat, steps.order, steps.source, steps.sink)])
     return csr_array((flat[colouring.index], colouring.indices, colouring.indptr), shape=colouring.shape)
 
 
@@ -161,15 +167,6 @@ def _seed(colours: Ints, count: int) -> NDArray[np.float64]:
     coloured = np.flatnonzero(colours >= 0)
     seed[coloured, colours[coloured]] = 1
     return seed
-
-
-def _substituted(plan: Substitution, flat: NDArray[Any]) -> NDArray[Any]:
-    """The slots, and after them the values of the edges."""
-    if np.iscomplexobj(flat):
-        return _substituted(plan, flat.real) + 1j * _substituted(plan, flat.imag)
-    values, slots = np.empty(len(plan.order)), flat.astype(np.float64)
-    loops.substitute(plan.order, plan.source, plan.sink, len(plan.order), slots, values)
-    return np.concatenate([flat, values.astype(flat.dtype)])
 
 
 @dataclass(frozen=True)
@@ -571,7 +568,7 @@ def _peel(graph: Pattern, edge: Ints, colours: Ints, count: int) -> Substitution
     scratch = np.zeros(slots, np.int64), np.zeros(slots, np.int64)
     peeled = loops.peel(ends.ravel(), edges, colours, count, *scratch, source, sink, np.zeros(edges, np.int64), order)
     assert peeled == edges
-    return Substitution(order, source, sink)
+    return Substitution(order, source, sink, loops.depth(order, source, sink, edges, np.zeros(slots, np.int64)))
 
 
 _KINDS: dict[str, Callable[[Pattern, Order], Colouring]] = {

@@ -7,7 +7,7 @@ count from 0, and -1 is none. `seen`, `mark` and their like are scratch arrays o
 
 from __future__ import annotations
 
-from chainrule.native import Floats, Ints, kernel
+from chainrule.native import Ints, kernel
 
 
 @kernel
@@ -409,9 +409,12 @@ def peel(
 
 
 @kernel
-def substitute(order: Ints, source: Ints, sink: Ints, edges: int, slots: Floats, values: Floats) -> None:
-    """Read off the edges in the order of `peel`, each known one leaving the sum that it is still part of."""
+def depth(order: Ints, source: Ints, sink: Ints, edges: int, reached: Ints) -> int:
+    """The longest run of edges of which each is found from the one before; `reached` has a zero for each slot."""
+    longest = 0
     for t in range(edges):
         e = order[t]
-        values[e] = slots[source[e]]
-        slots[sink[e]] = slots[sink[e]] - values[e]
+        here = reached[source[e]] + 1
+        reached[sink[e]] = max(reached[sink[e]], here)
+        longest = max(longest, here)
+    return longest

@@ -31,18 +31,21 @@ Side = Literal["auto", "forward", "reverse", "symmetric"]
 
 # Structures of one signature that are remembered.
 _MOST = 16
+# What finding an entry by substitution costs, in elements of sweeps; and the most that are found one from the other.
+_SUBSTITUTED, _DEEPEST = 5, 64
 
 
 @dataclass(frozen=True, eq=False)
 class Compression:
     """How one pattern is compressed and recovered. `index` has each entry's place in the forward sweeps' results, a row a colour,
-    followed by the reverse sweeps'.
+    followed by the reverse sweeps', or by what is found from them by substitution, for which `steps` are the indices.
     """
 
     pattern: csr_array
     colouring: Colouring
     layout: Layout
     index: NDArray[np.int64]
+    steps: tuple[NDArray[np.int64], ...]
     forward_seeds: NDArray[np.float64]
     reverse_seeds: NDArray[np.float64]
 
@@ -53,20 +56,24 @@ class Compression:
         return 4 * self.pattern.nnz <= m * n and 4 * self.colouring.colours <= min(m, n)
 
 
-def prepare(found: csr_array, side: Side = "auto") -> Compression:
-    """Colour the pattern of a Jacobian."""
+def prepare(found: csr_array, side: Side = "auto", sweep: int = 0) -> Compression:
+    """Colour the pattern of a Jacobian, of which one sweep computes so many elements."""
     if side == "symmetric":
         found = _both(found, found.T.tocsr())
-    colouring = _coloured(found, side)
+    colouring = _coloured(found, side, sweep)
     layout = Layout(colouring.indptr, colouring.indices, colouring.shape)
     m, c = colouring.shape[0], colouring.column_colours
-    forward = colouring.index < m * c
-    by_colour = colouring.index % max(c, 1) * m + colouring.index // max(c, 1)
+
+    def by_colour(places: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.where(places < m * c, places % max(c, 1) * m + places // max(c, 1), places)
+
+    steps = colouring.substitution
     return Compression(
         found,
         colouring,
         layout,
-        np.where(forward, by_colour, colouring.index),
+        by_colour(colouring.index),
+        () if steps is None else (steps.order, by_colour(steps.source), by_colour(steps.sink)),
         np.ascontiguousarray(colouring.column_seed.T),
         np.ascontiguousarray(colouring.row_seed.T),
     )
@@ -81,11 +88,11 @@ def _both(a: csr_array, b: csr_array) -> csr_array:
     return csr_array((np.ones(found.nnz, bool), found.indices, found.indptr), shape=found.shape)
 
 
-def _coloured(found: csr_array, side: Side) -> Colouring:
+def _coloured(found: csr_array, side: Side, sweep: int) -> Colouring:
     from chainrule.transforms.colour import colour  # scipy and llvmlite load at first use
 
     if side == "symmetric":
-        return colour(found, kind="star")
+        return _symmetric(found, sweep)
     if side == "reverse":
         return colour(found, kind="row")
     columns = colour(found, kind="column")
@@ -94,6 +101,20 @@ def _coloured(found: csr_array, side: Side) -> Colouring:
         return columns
     other = colour(found, kind="bidirectional")
     return other if other.colours < columns.colours else columns
+
+
+def _symmetric(found: csr_array, sweep: int) -> Colouring:
+    """A star colouring, or an acyclic one where the sweeps that it saves take longer than its substitution, which is not deep."""
+    from chainrule.transforms.colour import colour
+
+    star = colour(found, kind="star")
+    substituted = _SUBSTITUTED * (found.nnz // 2)
+    if (star.colours - 2) * sweep <= substituted:
+        return star
+    acyclic = colour(found, kind="acyclic")
+    steps = acyclic.substitution
+    saved = (star.colours - acyclic.colours) * sweep
+    return acyclic if steps is not None and steps.depth <= _DEEPEST and saved > substituted else star
 
 
 @dataclass(eq=False)
@@ -138,7 +159,8 @@ class Prepared:
             known.is_coloured = True
             found = pattern(graph)
             if worth is None or worth(found):
-                known.compression = prepare(found, self.side)
+                sweep = sum(graph.types[v].size for v, edges in enumerate(graph.incoming) for _ in edges)
+                known.compression = prepare(found, self.side, sweep)
         return known.compression
 
     def direct(self, graph: Linearised) -> Direct | None:
@@ -159,6 +181,8 @@ def entries(graph: Linearised, compression: Compression, chunk: int | None = Non
         parts.append(_sweeps(graph, compression.reverse_seeds, chunk, forward=False))
     if not parts:
         return np.zeros(0, np.result_type(np.float32, *(v.dtype for v in graph.values)))
+    if compression.steps:
+        parts.append(ops.substitute(parts[0], *compression.steps))
     flat = parts[0] if len(parts) == 1 else ops.concatenate(*parts, axis=0)
     return ops.gather(flat, compression.index, key=(Slot(0),))
 
