@@ -25,9 +25,10 @@ import types
 
 import numpy as np
 import pytest
-from scipy import sparse, special
+from scipy import optimize, sparse, special
 
 import chainrule as cr
+from chainrule.trace.tracer import Tracer
 
 A = np.array([0.0, 1.0, 2.0])
 X = 0.3
@@ -424,3 +425,11 @@ def test_values_kept_beyond_the_trace_are_refused():
     cr.grad(lambda t: kept.append(t) or t * t)(X)
     with pytest.raises(cr.TraceError, match="had ended"):
         kept[0] * 2
+
+
+def test_traced_values_keep_their_methods_after_compiled_code_that_overlooks_an_exception():
+    with pytest.raises(cr.TraceError):
+        cr.grad(lambda x: optimize.brentq(lambda y: y**3 - x, 0.0, 2.0))(1.0)
+    assert cr.grad(lambda x: x.astype(float).sum())(1.0) == 1.0
+    for kind in (Tracer, *Tracer.__subclasses__()):
+        assert "__getattr__" in vars(kind)
