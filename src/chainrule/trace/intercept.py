@@ -203,8 +203,10 @@ class _Globals:
 
     def __init__(self, module: ModuleType) -> None:
         self.module = module.__dict__
-        source = "numpy" if module.__name__ in _NUMPY_TWINS else module.__name__
-        self.keys = [(of, name) for of, name in _ours if of == source and name in self.module]
+        sources = (module.__name__, "numpy") if module.__name__ in _NUMPY_TWINS else (module.__name__,)
+        # What is declared for the module itself comes last, and wins.
+        keys = {name: (of, name) for of, name in sorted(_ours, key=lambda k: k[0] == module.__name__) if of in sources}
+        self.keys = [key for name, key in keys.items() if name in self.module]
         # Two more names keep the getter's result a tuple however few there are.
         self.read = operator.itemgetter(*(name for _, name in self.keys), "__name__", "__doc__")
         self.originals: tuple[Any, ...] = ()
