@@ -64,11 +64,17 @@ def products(x):  # one contraction for BLAS as it is, and one whose operands mu
     return np.einsum("ijk,kjl->il", a, a), np.einsum("ijk,ljk->jil", a, a)
 
 
+def shares(x):  # a loop over tiles of 4000 rows, with captured columns
+    y = np.exp(x @ x[:50]) + np.linspace(1.0, 2.0, 50)
+    return np.sum(np.log(np.sum(y, 1)) * np.max(y, 1))
+
+
 CASES = {
     "scalars": (cr.value_and_grad(rosenbrock), x9),
     "loops": (cr.value_and_grad(rosenbrock), np.linspace(-1, 1, 5000)),
     "mixed": (mixed, np.linspace(-1, 1, 300)),
     "products": (products, np.sin(np.arange(36_000.0))),
+    "tiles": (cr.value_and_grad(shares), np.sin(np.arange(200_000.0)).reshape(4000, 50)),
     "batched": (cr.vmap(cr.jacobian(lambda x: np.sin(x) * x[::-1])), np.linspace(-1, 1, 200).reshape(40, 5)),
 }
 

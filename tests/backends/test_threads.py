@@ -142,7 +142,7 @@ def test_every_length_is_covered_once(n, small_pieces):
 
 def test_pieces_that_meet_in_a_place_add_up_by_themselves(small_pieces):
     def rows(f, *args):
-        (made,) = build(optimise(cr.program(f)(*args)), host()).functions.values()
+        ((_, made),) = build(optimise(cr.program(f)(*args)), host()).functions.kernels
         return len(made.division.rows)
 
     x = draw(100, 60)

@@ -7,6 +7,7 @@
     body        what a kernel does in one box: a graph, and what its values do to buffers
     evaluate    the value of each root at a symbolic index, as one scalar graph: movement is index arithmetic, and costs nothing
     emit        the graph as LLVM: loops over a box, explicit SIMD lanes along its last axis, reductions in registers
+    tiles       long axes cut into tiles, so that what lies between the steps of a program stays in the cache
     blas        large products of matrices as calls of BLAS, by the addresses that SciPy exports
     divide      which kernels are cut into pieces that threads share, and along which axis
     schedule    the tree of calls and loops over them, and the address of every buffer in every turn

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from chainrule.backends.llvm.body import Body, Effect, Fill
 from chainrule.backends.llvm.graph import DTYPES, Graph
 from chainrule.backends.llvm.index import Component, Lin, axis, flat
+from chainrule.backends.llvm.memory import Block
 
 LEAST = 1 << 21
 """Scalar operations of a kernel from which on it is cut: about 0.1 ms, of which waking the threads takes a tenth."""
@@ -30,15 +31,6 @@ ROWS = 1 << 21
 """The most elements in the rows of all pieces."""
 COMBINED = 64
 """By how much combining the rows must be less work than the kernel."""
-
-
-class Rows:
-    """The buffer of the rows of all pieces; no variable of the program."""
-
-    __slots__ = ("nbytes",)
-
-    def __init__(self, nbytes: int) -> None:
-        self.nbytes = nbytes
 
 
 class Division(NamedTuple):
@@ -57,9 +49,9 @@ class Division(NamedTuple):
         count = (hi - lo) // self.step
         return count if count >= self.pieces else 0
 
-    def buffer(self, row: Fill) -> Rows:
+    def buffer(self, row: Fill) -> Block:
         """Memory for the rows that stand for one buffer."""
-        return Rows(self.pieces * self.stride(row) * DTYPES[row.kind].itemsize)
+        return Block(self.pieces * self.stride(row) * DTYPES[row.kind].itemsize)
 
     @staticmethod
     def stride(row: Fill) -> int:

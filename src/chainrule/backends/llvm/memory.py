@@ -6,7 +6,6 @@ from bisect import bisect_left
 from collections.abc import Container, Sequence
 from typing import Any
 
-from chainrule.backends.llvm.divide import Rows
 from chainrule.ir.program import Literal, Var
 
 LINE = 64
@@ -14,8 +13,17 @@ LINE = 64
 _SMALL = 16
 
 
+class Block:
+    """Memory that native code needs beside the variables of a program: `nbytes` of it."""
+
+    __slots__ = ("nbytes",)
+
+    def __init__(self, nbytes: int) -> None:
+        self.nbytes = nbytes
+
+
 def plan_memory(
-    when: Sequence[Sequence[Var | Literal | Rows]], elsewhere: Container[Any]
+    when: Sequence[Sequence[Var | Literal | Block]], elsewhere: Container[Any]
 ) -> tuple[dict[Any, int], int]:
     """The place of each buffer in the workspace, and its size, from what each step touches; `elsewhere` are not in it."""
     last = {a: t for t, touched in enumerate(when) for a in touched}
@@ -27,7 +35,7 @@ def plan_memory(
             space.release(start, size)
         for a in touched:
             if not isinstance(a, Literal) and a not in places and a not in elsewhere:
-                size = _rounded(a.nbytes if isinstance(a, Rows) else a.type.nbytes)
+                size = _rounded(a.nbytes if isinstance(a, Block) else a.type.nbytes)
                 places[a] = space.take(size)
                 dying[last[a] + 1].append((places[a], size))
     return places, space.total

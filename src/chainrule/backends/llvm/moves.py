@@ -40,7 +40,7 @@ class Key(NamedTuple):
 
 def parse(key: Sequence[Any], shape: Shape, index_rank: int = 0) -> Key:
     """The key of a slice or a gather of an array of that shape, by NumPy's rules."""
-    parts = _explicit(key, len(shape))
+    parts = explicit(key, len(shape))
     wide = [i for i, p in enumerate(parts) if _is_slot(p)]
     advanced = [i for i, p in enumerate(parts) if _is_slot(p) or (wide and _is_integer(p))]
     apart = bool(advanced) and advanced[-1] - advanced[0] + 1 != len(advanced)
@@ -79,7 +79,8 @@ def _wrapped(i: int, n: int) -> int:
     return i % n
 
 
-def _explicit(key: Sequence[Any], rank: int) -> list[Any]:
+def explicit(key: Sequence[Any], rank: int) -> list[Any]:
+    """The key with one part for each axis of an array of that rank."""
     used = sum(1 for p in key if p is not None and p is not Ellipsis)
     fill = [slice(None)] * (rank - used)
     parts: list[Any] = []

@@ -12,7 +12,7 @@ import ctypes
 import pickle
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -23,10 +23,8 @@ from chainrule import cache
 from chainrule.backends.executable import Executable, Report, by_numpy
 from chainrule.backends.interpret import Interpreted, run_equation
 from chainrule.backends.llvm import blas, canonical, segments
-from chainrule.backends.llvm.blas import MatrixProduct, matrix_product, product_function
-from chainrule.backends.llvm.body import Body, Fill
-from chainrule.backends.llvm.divide import Division, combination, division
-from chainrule.backends.llvm.emit import kernel_function, piece_function
+from chainrule.backends.llvm.blas import MatrixProduct
+from chainrule.backends.llvm.functions import Functions
 from chainrule.backends.llvm.index import Unlowerable
 from chainrule.backends.llvm.kernels import Lowering
 from chainrule.backends.llvm.left import why_left
@@ -49,37 +47,13 @@ from chainrule.backends.llvm.schedule import (
 )
 from chainrule.backends.llvm.segments import Ref
 from chainrule.backends.llvm.target import Loaded, Target, host, object_code
+from chainrule.backends.llvm.tiles import tiled
 from chainrule.backends.threads import share
 from chainrule.ir.program import Equation, Literal, Program, Var
 
 _ATTEMPTS = 40
 _RECURSION = 50_000
 _building = threading.RLock()
-
-
-class Constants:
-    """The literals of a program: those whose elements are all alike, and arrays that need a buffer."""
-
-    def __init__(self) -> None:
-        self._known: dict[Literal, Any] = {}
-
-    def __call__(self, a: Literal) -> Any:
-        """The one number that all elements are; None where they differ."""
-        if a not in self._known:
-            x = np.asarray(a.value)
-            first = x.flat[0] if x.size else None
-            alike = x.size == 1 or (x.size > 0 and bool((x == first).all()))
-            self._known[a] = first if alike else None
-        return self._known[a]
-
-
-class Made(NamedTuple):
-    """The functions of a kernel: the whole; or of one in pieces what goes before, one piece, and what follows."""
-
-    before: Any
-    whole: Any
-    after: Any
-    division: Division | None
 
 
 class Run(NamedTuple):
@@ -95,17 +69,14 @@ class Code:
 
     def __init__(self, program: Program, parts: Parts, target: Target) -> None:
         self.program = program
-        self.target = target
         self.module: Any = ir.Module("chainrule")
         self.module.triple = target.triple
         self.numbers: dict[Buffer, int] = {}
         self.steps: list[Run | Equation] = []
-        self.kernels: list[Lowering] = []
-        self.products: list[MatrixProduct] = []
+        self.functions = Functions(self.module, target)
+        self.products: list[MatrixProduct] = self.functions.products
         self.described: list[str] = []
         self.different = 0
-        self.functions: dict[Any, Any] = {}
-        self.uniform = Constants()
         known: dict[segments.Body, list[Step | Equation]] = {}
 
         def steps(body: segments.Body) -> list[Step | Equation]:
@@ -135,11 +106,10 @@ class Code:
 
     def forget(self) -> None:
         """Drop what only making the code needed; what is left is kept with the code on disk."""
-        self.described = [k.describe(self.functions[k.key].division) for k in self.kernels]
-        self.different = len(self.functions)
+        self.described, self.different = self.functions.describe(), self.functions.different
         viewed = {v for s in self.steps if isinstance(s, Equation) for v in s.variables}
         self.places = {v: place for v, place in self.places.items() if v in viewed}
-        for name in ("program", "target", "module", "kernels", "functions", "uniform", "by_numpy"):
+        for name in ("program", "module", "functions", "by_numpy"):
             delattr(self, name)
 
     # ---- what a body runs
@@ -148,51 +118,19 @@ class Code:
         found: list[Step | Equation] = []
         for step in plan.steps:
             if isinstance(step, Kernel):
-                found += self._kernel(Lowering(step, plan, self.uniform))
+                found += self._kernel(Lowering(step, plan, self.functions.uniform))
             else:
-                found.append(self._product(step) or step)
+                found.append(self.functions.step(step) or step)
         return found
 
     def _kernel(self, lowering: Lowering) -> list[Step]:
-        made = self.functions.get(lowering.key)
-        if made is None:
-            made = self.functions[lowering.key] = self._made(lowering)
-        self.kernels.append(lowering)
+        made = self.functions.kernel(lowering)
         buffers: list[Buffer] = [*lowering.reads, *lowering.writes]
         if made.division is None:
             return [Step(made.whole, buffers)]
         buffers += map(made.division.buffer, made.division.rows)
         steps = [Step(made.before, buffers), Step(made.whole, buffers, made.division.pieces), Step(made.after, buffers)]
         return [s for s in steps if s.function is not None]
-
-    def _made(self, lowering: Lowering) -> Made:
-        bodies, fills = lowering.bodies()
-        slots = len(lowering.reads) + len(lowering.writes)
-        name = f"kernel{len(self.functions)}"
-        cut = division(bodies, fills)
-        if cut is None:
-            return Made(None, kernel_function(self.module, name, bodies, fills, slots, self.target), None, None)
-        combinations = [combination(row, cut.pieces, slots + k) for k, row in enumerate(cut.rows)]
-        slots += len(cut.rows)
-
-        def serial(suffix: str, bodies: Sequence[Body], fills: Sequence[Fill]) -> Any:
-            return kernel_function(self.module, name + suffix, bodies, fills, slots, self.target) if fills else None
-
-        before = serial("_before", [], [f for f in fills if f not in cut.rows])
-        piece = piece_function(self.module, name + "_piece", bodies, cut, slots, self.target)
-        return Made(before, piece, serial("_after", combinations, cut.rows), cut)
-
-    def _product(self, e: Equation) -> Step | None:
-        """A contraction by BLAS; None where the equation is left to NumPy."""
-        p = matrix_product(e)
-        if p is None:
-            return None
-        function = self.functions.get(p)
-        if function is None:
-            function = product_function(self.module, f"product{len(self.functions)}", p, adds=False)
-            self.functions[p] = function
-        self.products.append(p)
-        return Step(function, [*e.args, *e.outs])
 
     # ---- the order
 
@@ -274,21 +212,37 @@ def build(program: Program, target: Target) -> Code:
     raise Unlowerable("a program that does not come apart")
 
 
+def _forms(program: Program) -> Iterator[Program]:
+    """The program as arranged for BLAS: with loops over tiles, where they are worth it, and without."""
+    in_tiles = tiled(program)
+    for form in (program,) if in_tiles is None else (in_tiles, program):
+        yield blas.arranged(form, is_for_blas)
+
+
 def compiled_code(program: Program) -> tuple[Code, bytes]:
     """What is known of a program's code, and its object code: from the disk, or made now and kept there."""
-    program = blas.arranged(program, is_for_blas)
     key = canonical.key_of(program, host())
     stored = cache.read(key) if key else None
     if stored is not None:
         with contextlib.suppress(pickle.UnpicklingError, LookupError, AttributeError):
-            code, image = canonical.unpack(stored, program)
+            form = list(_forms(program))[stored[0]]
+            code, image = canonical.unpack(stored[1:], form)
             return code, image
-    code = build(program, host())
+    number, form, code = _built(program)
     image = object_code(str(code.module))
     code.forget()
     if key:
-        cache.write(key, canonical.pack((code, image), program))
+        cache.write(key, bytes([number]) + canonical.pack((code, image), form))
     return code, image
+
+
+def _built(program: Program) -> tuple[int, Program, Code]:
+    """The first form of a program that has code: its number, the form, and the code."""
+    *others, last = enumerate(_forms(program))
+    for number, form in others:
+        with contextlib.suppress(Unlowerable):  # something in a loop over tiles that only NumPy computes
+            return number, form, build(form, host())
+    return *last, build(last[1], host())
 
 
 class _Shared:
@@ -440,7 +394,7 @@ class Native(Executable):
     def report(self) -> Report:
         left = (s for s in self.steps if isinstance(s, Equation))
         return Report(
-            (*self.code.described, *(f"BLAS: {blas.text(p)}" for p in self.code.products)),
+            tuple(self.code.described),
             tuple(by_numpy(e, why_left(e, self.code.refused)) for e in left),
             self.code.workspace,
             self.code.different,

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from llvmlite import ir
 
-from chainrule.backends.llvm.divide import Rows
 from chainrule.backends.llvm.emit import I8, I64, PTR, Loop
+from chainrule.backends.llvm.memory import Block
 from chainrule.backends.llvm.segments import Body, Packed, Ref, Segment, Turn
 from chainrule.ir.program import Atom, Equation, Program, Var
 
@@ -23,7 +23,7 @@ WORKSPACE = 1
 """The workspace's number in the table of buffers; the status has 0."""
 
 
-Buffer = Atom | Rows
+Buffer = Atom | Block
 
 
 class Step(NamedTuple):
