@@ -3,13 +3,14 @@
     python benchmarks/eager.py [--quick] [CASE ...]
 
 Each case is written once, in terms of a namespace: NumPy for chainrule, autograd.numpy for autograd, torch for PyTorch's eager
-mode, jax.numpy for JAX without jit. A time is the least and the median over repeats of value and gradient together; the
-machine is not idle for long, so the contestants take turns within a repeat. Contestants that are not installed are left out.
+mode, jax.numpy for JAX without jit. Printed are the least and the median time of value and gradient together, over turns that
+the contestants take in one process, in seconds of the processor. Contestants that are not installed are left out.
 """
 
 import argparse
 import gc
 import importlib.util
+import math
 import os
 import statistics
 import subprocess
@@ -176,22 +177,37 @@ def assert_agreement(case: Case, found: dict[str, Any]) -> None:
             assert gap < AGREEMENT, f"{case.name}: chainrule and {name} differ by {gap:.1e}"
 
 
-def times(runs: dict[str, Function], budget: float) -> dict[str, list[float]]:
-    """Seconds a run, contestants taking turns; short runs are timed several at once."""
-    number = {}
-    for name, run in runs.items():
-        start = time.perf_counter()
+TURN = 5e-3  # seconds of one contestant's turn, if one run is shorter
+
+
+def turn(run: Function, number: int) -> float:
+    """Seconds a run, of several after untimed ones: nobody pays for caches that the one before has filled, nor for garbage.
+
+    They are seconds of the processor, which do not pass while it works for others.
+    """
+    gc.collect()
+    gc.disable()
+    for _ in range(1 + number // 4):
         run()
-        number[name] = max(1, int(2e-3 / (time.perf_counter() - start)))
+    start = time.process_time()
+    for _ in range(number):
+        run()
+    taken = time.process_time() - start
+    gc.enable()
+    return taken / number
+
+
+def times(runs: dict[str, Function], budget: float) -> dict[str, list[float]]:
+    """Seconds a run, contestants taking turns: what slows the machine for a while falls on all of them."""
+    gc.collect()
+    gc.freeze()  # what has been imported is no garbage, and is not looked through again
+    number = {name: max(1, int(TURN / turn(run, 3))) for name, run in runs.items()}
     found: dict[str, list[float]] = {name: [] for name in runs}
     end = time.perf_counter() + budget
-    gc.collect()
-    while time.perf_counter() < end or len(found["chainrule"]) < 3:
+    while time.perf_counter() < end or len(found["chainrule"]) < 5:
         for name, run in runs.items():
-            start = time.perf_counter()
-            for _ in range(number[name]):
-                run()
-            found[name].append((time.perf_counter() - start) / number[name])
+            found[name].append(turn(run, number[name]))
+    gc.unfreeze()
     return found
 
 
@@ -199,16 +215,24 @@ def duration(seconds: float) -> str:
     return f"{seconds * 1e6:,.1f} us" if seconds < 1e-3 else f"{seconds * 1e3:,.2f} ms"
 
 
+def ratio(theirs: float, ours: float) -> str:
+    """A quotient with two digits after the point, cut off rather than rounded up."""
+    return f"{math.floor(theirs / ours * 100) / 100:6.2f}"
+
+
 def compare(case: Case, budget: float) -> None:
     runs = {name: prepare(case) for name, prepare in entered().items()}
     assert_agreement(case, {name: run() for name, run in runs.items()})
     found = times(runs, budget)
-    ours = statistics.median(found["chainrule"])
+    least = {name: min(taken) for name, taken in found.items()}
+    median = {name: statistics.median(taken) for name, taken in found.items()}
     print(f"\n{case.name}")
-    for name, taken in found.items():
-        median = statistics.median(taken)
-        ratio = "" if name == "chainrule" else f"  {median / ours:6.2f} x chainrule"
-        print(f"  {name:10}  least {duration(min(taken)):>12}   median {duration(median):>12}{ratio}")
+    for name in runs:
+        line = f"  {name:10} {duration(least[name]):>12} {duration(median[name]):>12}"
+        if name != "chainrule":
+            by_least, by_median = (ratio(t[name], t["chainrule"]) for t in (least, median))
+            line += f"   {by_least} x chainrule by the least, {by_median} by the median"
+        print(line)
 
 
 # ---- import
