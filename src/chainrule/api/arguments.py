@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.errors import DifferentiationError, IntegerInput, ShapeError, TreeError
-from chainrule.ir.primitive import is_tracer, ops
+from chainrule.ir.primitive import TracerBase, is_tracer, ops
 from chainrule.ir.types import OTHER_ALGEBRA_REPAIR, Array, is_other_algebra
 from chainrule.trace import tree
 
@@ -41,8 +41,12 @@ class Selected:
 
     def __init__(self, f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], argnums: Argnums) -> None:
         self.f, self.args, self.kwargs = f, args, kwargs
-        self.single = type(argnums) is int or not isinstance(argnums, Sequence)
-        self.numbers = _checked_numbers((argnums,) if self.single else argnums, args)  # type: ignore[arg-type]
+        self.numbers: Sequence[int]
+        if type(argnums) is int and 0 <= argnums < len(args):
+            self.single, self.numbers = True, (argnums,)
+        else:
+            self.single = not isinstance(argnums, Sequence)
+            self.numbers = _checked_numbers((argnums,) if self.single else argnums, args)  # type: ignore[arg-type]
         chosen = args[self.numbers[0]] if self.single else tuple(args[n] for n in self.numbers)
         leaves, self.rebuild = tree.flatten(chosen)
         self.leaves = [x if _is_inexact(x) else self._checked_leaf(k, x) for k, x in enumerate(leaves)]
@@ -149,7 +153,10 @@ class Outputs:
             if out is None:
                 raise DifferentiationError("the function returned None", "Give it a `return`.")
             found, self.rebuild = tree.flatten(out)
-            return [x if is_tracer(x) or getattr(x, "dtype", _OBJECTS) != _OBJECTS else _as_output(x) for x in found]
+            return [
+                x if isinstance(x, TracerBase) or getattr(x, "dtype", _OBJECTS) != _OBJECTS else _as_output(x)
+                for x in found
+            ]
 
         return flat
 
@@ -184,6 +191,8 @@ def _untraced(aux: Any, inputs: Sequence[Any]) -> Any:
 
 def scalar_output(values: Sequence[Any]) -> Any:
     """The sole output of a function that has a gradient: a real scalar."""
+    if len(values) == 1 and values[0].shape == () and values[0].dtype.kind == "f":
+        return values[0]
     if len(values) != 1 or values[0].shape != ():
         shapes = ", ".join(str(v.shape) for v in values)
         raise DifferentiationError(
@@ -195,12 +204,10 @@ def scalar_output(values: Sequence[Any]) -> Any:
         raise DifferentiationError(
             "grad needs a real output; this one is complex", "Take np.real, np.imag or np.abs, or use cr.vjp."
         )
-    if y.dtype.kind != "f":
-        raise DifferentiationError(
-            f"grad needs a floating output; this one is {y.dtype}",
-            "Integers and booleans carry no derivative: return a float.",
-        )
-    return y
+    raise DifferentiationError(
+        f"grad needs a floating output; this one is {y.dtype}",
+        "Integers and booleans carry no derivative: return a float.",
+    )
 
 
 def leaves_like(name: str, what: str, given: Any, of: Any, leaves: Sequence[Array]) -> list[Array]:

@@ -43,7 +43,9 @@ def _slice_batch(size: int, args: Sequence[Array], batched: Sequence[bool], para
 
 def _slice_accumulate(buffer: Any, ct: Any, x: Array, *, key: Key) -> Any:
     if buffer is None:
-        return _place_value(ct, key=key, shape=x.shape)
+        buffer = np.zeros(x.shape, ct.dtype)
+        buffer[key] = ct
+        return buffer
     part = buffer[key]
     if type(part) is np.ndarray:
         part += ct

@@ -83,7 +83,9 @@ class Tape(Trace):
 
     def input(self, x: Array) -> Tracer:
         """A tracer for one input."""
-        return self._tracer(leaf(x, {}))
+        tracer: TapeTracer = self.handle()
+        tracer.value, tracer.owner, tracer.data, tracer.shared = x, self, leaf(x, {}), False
+        return tracer
 
     def process(self, primitive: Primitive, args: Sequence[Array], params: Params) -> Any:
         if not self.is_open:

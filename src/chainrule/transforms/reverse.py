@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.ir.primitive import has_nan, is_tracer, ops
+from chainrule.ir.primitive import TracerBase, has_nan, ops
 from chainrule.ir.program import running
 from chainrule.ir.types import Array
 from chainrule.linear.maps import convert
 from chainrule.linear.strong import mode, strong_products
 from chainrule.trace.intercept import tracing
-from chainrule.trace.tape import Node, Part, Tape, recorded_origin, unwrap
+from chainrule.trace.tape import Node, Part, Tape, recorded_origin
 
 ndarray = np.ndarray
 _PLAIN = frozenset({ndarray, *np.sctypeDict.values()})
@@ -43,7 +43,7 @@ def _add(cts: _Cotangents, node: Node, term: Any) -> None:
         return
     if before is None:
         pending[node] = term
-    elif node in owned and not is_tracer(term):
+    elif node in owned and not isinstance(term, TracerBase):
         before += term
     else:
         pending[node] = total = before + term
@@ -55,14 +55,14 @@ def _add(cts: _Cotangents, node: Node, term: Any) -> None:
 
 def _pull(cts: _Cotangents, node: Node, ct: Any) -> None:
     """Pull through an operation that is no row of simple partials."""
-    primitive: Any = node.primitive
     if isinstance(node, Part):
         cts[0].setdefault(node.whole, [None] * len(node.whole.out))[node.row] = ct
-    elif primitive.accumulate is None or not _pull_part(cts, node, ct):
-        terms = primitive.pullback(node.values, node.out, node.params, ct, node.parents)
-        for parent, term in zip(node.parents, terms, strict=True):
-            if parent is not None:
-                _add(cts, parent, term)
+        return
+    primitive: Any = node.primitive
+    terms = primitive.pullback(node.values, node.out, node.params, ct, node.parents)
+    for parent, term in zip(node.parents, terms, strict=True):
+        if parent is not None:
+            _add(cts, parent, term)
 
 
 def _pull_part(cts: _Cotangents, node: Node, ct: Any) -> bool:
@@ -116,25 +116,30 @@ def sweep(nodes: Sequence[Node] | _Placed, seeds: Sequence[tuple[Node, Array]]) 
         if ct is None:
             continue
         primitive: Any = node.primitive
-        if primitive is None or not primitive.pulls:
+        if primitive is None:
             _pull(cts, node, ct)
-            continue
-        k = 0
-        for parent in node.parents:
-            if parent is not None:
-                term = primitive.pulls[k](node.values, node.out, node.params, ct, product)
-                if parent in pending:
-                    _add(cts, parent, term)
-                elif term is not None:
-                    pending[parent] = term
-            k += 1  # noqa: SIM113 - zip and enumerate would take a quarter of the sweep's time
+        elif primitive.pulls:
+            k = 0
+            for parent in node.parents:
+                if parent is not None:
+                    term = primitive.pulls[k](node.values, node.out, node.params, ct, product)
+                    if term is None or parent in pending:
+                        _add(cts, parent, term)
+                    else:
+                        pending[parent] = term
+                k += 1  # noqa: SIM113 - zip and enumerate would take a quarter of the sweep's time
+        elif primitive.accumulate is None or not _pull_part(cts, node, ct):
+            _pull(cts, node, ct)
     return cts
 
 
 @np.errstate(all="ignore")
 def gradients(nodes: Sequence[Node], inputs: Sequence[Node], seeds: Sequence[tuple[Node, Array]]) -> list[Array | None]:
     """The cotangents of inputs; swept again with strong products where a NaN came out (see linear.strong)."""
-    swept = _Placed(nodes) if any(map(is_tracer, [node.out for node, _ in seeds])) else nodes
+    swept: Any = nodes
+    for node, _ in seeds:
+        if isinstance(node.out, TracerBase):
+            swept = _Placed(nodes)
     found, owned = sweep(swept, seeds)
     if not mode.strict:
         for node in inputs:
@@ -169,9 +174,9 @@ def record(f: Flat, xs: Sequence[Array]) -> Recording:
     tape.is_open = False
     values, nodes = [], []
     for out in outs:
-        value, node = unwrap(out, tape)
-        values.append(value)
-        nodes.append(node)
+        own = isinstance(out, TracerBase) and out.owner is tape
+        values.append(out.value if own else out)
+        nodes.append(out.data if own else None)
     return tape, inputs, values, nodes
 
 
@@ -191,7 +196,10 @@ def pull(recording: Recording, xs: Sequence[Array], cts: Sequence[Array | None])
             dtype = values[k].dtype
             seeds.append((node, ct if ct.dtype is dtype else convert(ct, dtype)))
     found = gradients(tape.nodes, inputs, seeds)
-    return [zeros_like(xs[k]) if g is None else g for k, g in enumerate(found)]
+    out: list[Array] = []
+    for k, g in enumerate(found):
+        out.append(zeros_like(xs[k]) if g is None else g)
+    return out
 
 
 def vjp(f: Flat, xs: Sequence[Array]) -> tuple[list[Any], Callable[[Sequence[Array | None]], list[Array]]]:
