@@ -69,10 +69,19 @@ def shares(x):  # a loop over tiles of 4000 rows, with captured columns
     return np.sum(np.log(np.sum(y, 1)) * np.max(y, 1))
 
 
+def steps(x):  # turns that are alike, between one that is not
+    for k in range(60):
+        x = x + 0.01 * ((np.roll(x, -1) - np.roll(x, 2)) * np.roll(x, 1) - x + 8.0)
+        if k == 30:
+            x = np.cumsum(np.sin(x))
+    return np.sum(x * x)
+
+
 CASES = {
     "scalars": (cr.value_and_grad(rosenbrock), x9),
     "loops": (cr.value_and_grad(rosenbrock), np.linspace(-1, 1, 5000)),
     "mixed": (mixed, np.linspace(-1, 1, 300)),
+    "steps": (cr.grad(steps), np.linspace(-1, 1, 40)),
     "products": (products, np.sin(np.arange(36_000.0))),
     "tiles": (cr.value_and_grad(shares), np.sin(np.arange(200_000.0)).reshape(4000, 50)),
     "batched": (cr.vmap(cr.jacobian(lambda x: np.sin(x) * x[::-1])), np.linspace(-1, 1, 200).reshape(40, 5)),

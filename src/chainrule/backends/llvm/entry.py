@@ -32,7 +32,7 @@ from chainrule.backends.llvm.entry_code import (
     State,
     What,
 )
-from chainrule.backends.llvm.native import Frame, Native, Run
+from chainrule.backends.llvm.native import Native, Run
 from chainrule.backends.llvm.pool import LARGE
 from chainrule.backends.llvm.target import Loaded, host, object_code
 from chainrule.ir.program import Atom, Literal, Var
@@ -41,6 +41,8 @@ CAPACITY = 16
 """How many candidates an entry has."""
 WORK, FLOPS = 300_000, 10_000_000
 """Elements computed and operations of BLAS from which a run releases the interpreter's lock."""
+WORKSPACE = 1 << 24
+"""The most bytes of workspace that a candidate has for itself."""
 
 
 class _NoEntry(Exception):
@@ -70,7 +72,7 @@ def _code() -> Loaded:
     key = canonical.key_of_text(f"entry {cpython.tuple_items()}", host())
     image = cache.read(key)
     if image is None:
-        image = object_code(str(entry_code.module(host().triple)))
+        image = object_code(str(entry_code.module(host().triple)), in_form=True)
         cache.write(key, image)
     return Loaded(image, ["entry"])
 
@@ -115,9 +117,10 @@ def new_entry(name: str, slow: Callable[..., Any]) -> Entry | None:
 
 
 def _is_simple(native: Native) -> bool:
-    """Whether a run is one call of native code, whose results need no pool."""
+    """Whether a run is one call of native code, whose results need no pool, and whose memory may be kept for it alone."""
     return (
         len(native.code.steps) == 1
+        and native.code.workspace <= WORKSPACE
         and isinstance(native.code.steps[0], Run)
         and not native.code.steps[0].pieces
         and not any(a.type.nbytes >= LARGE for a in native.program.outputs)
@@ -143,7 +146,7 @@ class _Tables:
 
     def __init__(self, native: Native, call: Call) -> None:
         self.native, self.call, self.program = native, call, native.program
-        self.frame = Frame(native)
+        self.frame = native.take_frame()
         self.candidate = _words(Candidate.size)
         self.keeps = self.candidate.keeps
         self.keeps += [native, self.frame, _functions()]

@@ -316,10 +316,7 @@ class Native(Executable):
         return found
 
     def __call__(self, leaves: Sequence[Any], into: Sequence[Any] = ()) -> list[Any]:
-        try:
-            frame = self._frames.pop()
-        except IndexError:
-            frame = Frame(self)
+        frame = self.take_frame()
         # A frame that an exception leaves is not used again: other threads may still write to its memory.
         env = self._run(frame, leaves, self._fit_to_write(into, leaves) if into else {})
         frame.status.value, failed = 0, frame.status.value
@@ -327,6 +324,13 @@ class Native(Executable):
         if failed:  # an index out of range: NumPy raises its own error
             return Interpreted(self.program)(leaves)
         return self._results(env)
+
+    def take_frame(self) -> Frame:
+        """A frame that is the taker's alone."""
+        try:
+            return self._frames.pop()
+        except IndexError:
+            return Frame(self)
 
     def _fit_to_write(self, into: Sequence[Any], leaves: Sequence[Any]) -> dict[Var, Any]:
         """Those of the arrays for the outputs that kernels can write to in the place of fresh ones."""

@@ -47,23 +47,28 @@ def machine(target: Target, level: int = 2) -> Any:
     return found.create_target_machine(cpu=target.cpu, features=target.features, opt=level)
 
 
-def object_code(text: str) -> bytes:
-    """The object code of a module for this machine."""
+def object_code(text: str, *, in_form: bool = False) -> bytes:
+    """The object code of a module for this machine; code that is `in_form` gains nothing from LLVM's passes, and goes without."""
     target = host()
-    level = 2 if text.count("\n") < LONG else 1
+    level = 1 if in_form or text.count("\n") >= LONG else 2
     module = binding.parse_assembly(text)
     module.triple = target.triple
     module.verify()
+    if not in_form:
+        _run_passes(module, machine(target, level), level)
+    found: bytes = machine(target, level).emit_object(module)
+    return found
+
+
+def _run_passes(module: Any, own: Any, level: int) -> None:
     options = binding.create_pipeline_tuning_options(speed_level=level)
     options.loop_vectorization = False  # vectors are explicit
     options.slp_vectorization = False
-    builder = binding.create_pass_builder(machine(target, level), options)
+    builder = binding.create_pass_builder(own, options)
     passes = builder.getModulePassManager()
     passes.run(module, builder)
     binding.newpassmanagers.NewPassManager._dispose(passes)  # its own class would forget to
     passes.detach()
-    found: bytes = machine(target, level).emit_object(module)
-    return found
 
 
 class Loaded:
