@@ -313,7 +313,8 @@ class Tracer(TracerBase):
     def __init_subclass__(cls) -> None:
         # In its own dictionary: compiled code may ask with an exception pending, at which Python stops looking in those of the
         # bases, concludes that there is no such method, and never looks again.
-        cls.__getattr__ = Tracer.__getattr__  # type: ignore[method-assign]
+        if "__getattr__" not in cls.__dict__:
+            cls.__getattr__ = Tracer.__getattr__  # type: ignore[method-assign]
 
     def __copy__(self) -> Any:
         return self.owner.process(ops.positive, (self,), {})
