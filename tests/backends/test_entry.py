@@ -38,8 +38,8 @@ def agree(found, wanted):
     """Equal trees of equal types, dtypes and shapes."""
     assert type(found) is type(wanted)
     if isinstance(wanted, dict):
-        assert list(found) == list(wanted)
-        found, wanted = list(found.values()), list(wanted.values())
+        assert found.keys() == wanted.keys()
+        found, wanted = [found[k] for k in wanted], list(wanted.values())
     if isinstance(wanted, list | tuple):
         assert len(found) == len(wanted)
         for a, b in zip(found, wanted, strict=True):
@@ -260,6 +260,14 @@ def test_static_arguments_are_known_by_identity(slow):
     np.testing.assert_array_equal(staged(tuple(["times", 2]), x5), 2 * x5)  # noqa: C409 - another object, equal
 
 
+def test_static_arguments_by_name_are_known_by_identity(slow):
+    staged = cr.jit(lambda x, *, how, by: x * by if how == "times" else x + by, static_argnames="how")
+    for _ in range(3):
+        np.testing.assert_array_equal(staged(x5, how="times", by=2.0), 2 * x5)
+        np.testing.assert_array_equal(staged(x5, by=2.0, how="plus"), x5 + 2)
+    assert len(slow) == 2
+
+
 @pytest.mark.parametrize("n", [1 << 62, -(1 << 63), (1 << 63) - 1, 1 << 63, 1 << 64, 1 << 200, -(1 << 63) - 1])
 def test_integers_of_any_size(n):
     staged = cr.jit(lambda k, x: (k, x))
@@ -409,3 +417,48 @@ def test_a_failure_of_llvm_is_told_once_and_shown(monkeypatch):
     assert caught[0].filename == __file__
     np.testing.assert_allclose(cr.jit(rosenbrock)(x5[1:]), rosenbrock(x5[1:]))
     assert "LLVM failed: no such processor" in str(cr.explain(staged, x5))
+
+
+def _random_tree(rng, depth=0):
+    """A tree of arrays and numbers, two deep at most."""
+    choice = int(rng.integers(8 if depth < 2 else 4))
+    if choice < 4:
+        return [rng.normal(size=3), float(rng.normal()), rng.normal(size=(2, 2)), np.float64(rng.normal())][choice]
+    items = [_random_tree(rng, depth + 1) for _ in range(int(rng.integers(4)))]
+    if choice == 7:
+        return dict(zip(rng.permutation(list("abc"))[: len(items)].tolist(), items, strict=True))
+    return [tuple(items), items, (None, *items)][choice - 4]
+
+
+def _changed(t, rng):
+    """The tree with something of it, perhaps, otherwise."""
+    if isinstance(t, dict):
+        t = {k: _changed(v, rng) for k, v in t.items()}
+        return {"z": t, **t} if rng.random() < 0.1 else dict(reversed(t.items()))
+    if isinstance(t, list | tuple):
+        t = [_changed(v, rng) for v in t]
+        return [tuple, list][int(rng.random() < 0.5)](t[: len(t) - int(rng.random() < 0.1)])
+    if t is None or rng.random() < 0.7:
+        return t
+    return [2.5, np.float32(1), 7, np.ones(3)[::-1], np.ones((2, 2), np.float32), None, np.ones(0)][
+        int(rng.integers(7))
+    ]
+
+
+def _doubled(t):
+    if isinstance(t, dict):
+        return {k: _doubled(v) for k, v in t.items()}
+    if isinstance(t, list | tuple):
+        return type(t)(map(_doubled, t))
+    return t if t is None else t * 2
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_random_trees_come_back_whole(seed):
+    rng = np.random.default_rng(seed)
+    args = tuple(_random_tree(rng) for _ in range(1 + seed % 3))
+    staged = cr.jit(lambda *ts: _doubled(ts))
+    for _ in range(20):
+        agree(_arrays(staged(*args)), _arrays(_doubled(args)))
+        other = tuple(_changed(t, rng) for t in args)
+        agree(_arrays(staged(*other)), _arrays(_doubled(other)))

@@ -66,7 +66,7 @@ class Call(NamedTuple):
 
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
-    statics: Sequence[int]  # the places of static arguments
+    statics: Sequence[int | str]  # the places and names of static arguments
     leaves: Sequence[Any]  # of the others, one an input of the program
     rebuild: Callable[[list[Any]], Any]  # the result's tree from its leaves
     expected: Sequence[Any]  # what the program's last outputs, its guards, must be

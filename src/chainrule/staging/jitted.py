@@ -96,8 +96,6 @@ class Jitted:
 
     def _install(self, path: Path, call: Layout, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
         """Let the native entry take calls like this one from now on, where it can."""
-        if any(isinstance(n, str) for n, _ in call.statics):
-            return
         way = (path, tuple(kwargs), out is None, tuple(map(type, call.leaves)))
         with self._lock:
             if way in self._served:
@@ -105,7 +103,7 @@ class Jitted:
             self._served.add(way)
             if self._entry is None:
                 self._entry = entry(self.backend, self._name, self._call)
-            statics = [n for n, _ in call.statics if isinstance(n, int)]
+            statics = [n for n, _ in call.statics]
             shown = Call(args, kwargs, statics, call.leaves, path.rebuild, path.expected, out)
             if self._entry is not None and self._entry.add(path.executable, shown):
                 self.__call__ = self._entry.call

@@ -214,7 +214,11 @@ class _Tables:
             else:
                 self._node(x, How.argument, -1, n, wanted)
         for name in sorted(call.kwargs):
-            self._node(call.kwargs[name], How.argument, -1, len(call.args) + names.index(name), wanted)
+            place = len(call.args) + names.index(name)
+            if name in call.statics:
+                self.nodes.append(self._same(call.kwargs[name], How.argument, place))
+            else:
+                self._node(call.kwargs[name], How.argument, -1, place, wanted)
         for n, name in enumerate(names):
             self.nodes.append(self._same(sys.intern(name), How.keyword, n))
         if len(self.found) != len(call.leaves) or any(a is not b for a, b in zip(self.found, call.leaves, strict=True)):
