@@ -82,7 +82,8 @@ class Accumulator:
         prepared = self.prepared(graph)
         if self.plan is not None and self.plan.fingerprint == fingerprint(graph):
             return prepared.direct(graph) if self.plan.chosen.kind == "direct" else None
-        known, direct = prepared.here(graph), prepared.direct(graph)
+        known = prepared.here(graph)
+        direct = prepared.direct(graph, known)
         if direct is None:
             return None
         if known.is_direct is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from chainrule.linear.maps import Slot
 from chainrule.trace.sparse import Layout
 from chainrule.transforms.direct import Direct, plan_terms
 from chainrule.transforms.linearised import Linearised, pull, push, swept
-from chainrule.transforms.sparsity import kept, pattern, same_structure, structure
+from chainrule.transforms.sparsity import Structure, pattern, structure
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -123,7 +123,7 @@ class Known:
     computed directly, None where they cannot be; and which of the two is taken.
     """
 
-    structure: list[Any]
+    structure: Structure
     compression: Compression | None = None
     direct: Direct | None = None
     is_coloured: bool = False
@@ -142,9 +142,9 @@ class Prepared:
         """What is known for a graph's structure, which is remembered from now on."""
         found = structure(graph)
         for known in self.known:
-            if same_structure(known.structure, found):
+            if known.structure.agrees(found):
                 return known
-        known = Known(kept(found))
+        known = Known(found.kept())
         self.known = [known, *self.known[: _MOST - 1]]
         return known
 
@@ -163,9 +163,9 @@ class Prepared:
                 known.compression = prepare(found, self.side, sweep)
         return known.compression
 
-    def direct(self, graph: Linearised) -> Direct | None:
+    def direct(self, graph: Linearised, known: Known | None = None) -> Direct | None:
         """How the entries of a graph are computed directly; None where they cannot be."""
-        known = self.here(graph)
+        known = self.here(graph) if known is None else known
         if not known.is_tried:
             known.is_tried = True
             known.direct = plan_terms(graph, symmetric=self.side == "symmetric")

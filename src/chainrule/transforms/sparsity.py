@@ -8,8 +8,9 @@ sums and then spreads the places of its sums. No scalar is ever expanded, and wh
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -204,46 +205,51 @@ def _few(terms: list[_Term], shape: Shape, n: int) -> list[_Term]:
 # ---- whether a pattern still holds
 
 
-def structure(graph: Linearised) -> list[Any]:
+class Structure(NamedTuple):
+    """The static part of a graph, and the index arrays in it."""
+
+    fixed: tuple[Any, ...]
+    indices: list[Ints]
+
+    def kept(self) -> Structure:
+        """A structure to keep: index arrays are copied, since their owner may change them."""
+        return Structure(self.fixed, [x.copy() for x in self.indices])
+
+    def agrees(self, other: Structure) -> bool:
+        """Whether two structures give the same pattern."""
+        return self.fixed == other.fixed and all(
+            x is y or (x.shape == y.shape and bool(np.array_equal(x, y)))
+            for x, y in zip(self.indices, other.indices, strict=True)
+        )
+
+
+def structure(graph: Linearised) -> Structure:
     """What the pattern was derived from: the graph and the static part of its maps, without their coefficients."""
-    out: list[Any] = [tuple(graph.inputs), tuple(graph.outputs), *(t.shape for t in graph.types)]
+    fixed: list[Any] = [tuple(graph.inputs), tuple(graph.outputs), *((t.shape, t.dtype) for t in graph.types)]
+    indices: list[Ints] = []
     for v, edges in enumerate(graph.incoming):
         for s, m in edges:
-            out.append((s, v, type(m)))
-            out.extend(_static(m))
-    return out
+            fixed.append((s, v, type(m)))
+            _add_static(m, fixed, indices)
+    return Structure(tuple(fixed), indices)
 
 
-# Indices that are traced count as any indices.
-_TRACED = "traced"
+@functools.cache
+def _names(cls: type[LinearMap]) -> tuple[str, ...]:
+    """What the maps of a class hold."""
+    return tuple(name for c in cls.__mro__ for name in getattr(c, "__slots__", ()) if name != "indices")
 
 
-def _static(m: LinearMap) -> list[Any]:
+def _add_static(m: LinearMap, fixed: list[Any], indices: list[Ints]) -> None:
     if not type(m).__module__.startswith("chainrule."):
         by_pattern = m.pattern()  # a map of the user's own may depend on anything
-        return [by_pattern.indptr, by_pattern.indices]
-    found: list[Any] = []
-    for cls in type(m).__mro__:
-        for name in getattr(cls, "__slots__", ()):
-            x = getattr(m, name, None)
-            if name == "indices":
-                found.extend(_TRACED if is_tracer(i) else i for i in x or ())
-            elif isinstance(x, int | tuple | bool):
-                found.append(x)
-    return found
-
-
-def kept(found: Sequence[Any]) -> list[Any]:
-    """A structure to keep: index arrays are copied, since their owner may change them."""
-    return [x.copy() if isinstance(x, np.ndarray) else x for x in found]
-
-
-def same_structure(a: Sequence[Any], b: Sequence[Any]) -> bool:
-    """Whether two structures give the same pattern."""
-    return len(a) == len(b) and all(x is y or _equal(x, y) for x, y in zip(a, b, strict=True))
-
-
-def _equal(x: Any, y: Any) -> bool:
-    if isinstance(x, np.ndarray) or isinstance(y, np.ndarray):
-        return type(x) is type(y) and x.shape == y.shape and bool(np.array_equal(x, y))
-    return bool(x == y)
+        indices += [by_pattern.indptr, by_pattern.indices]
+        return
+    for name in _names(type(m)):
+        x = getattr(m, name, None)
+        if isinstance(x, int | tuple):
+            fixed.append(x)
+    for i in getattr(m, "indices", ()):
+        fixed.append(is_tracer(i))  # traced indices count as any indices
+        if not is_tracer(i):
+            indices.append(np.asarray(i))
