@@ -1,4 +1,5 @@
-"""Accumulation orders: what the automatic choice costs beside each fixed one, and sparse derivatives beside asdex and CasADi.
+"""Accumulation orders: what the automatic choice costs beside each fixed one, and sparse derivatives beside asdex, CasADi and
+blocks of one observation at a time.
 
 python benchmarks/orders.py [--small]
 
@@ -51,7 +52,7 @@ def sparse():
     print(f"\nsparse derivatives, n = {n:,}{'prepare':>24}{'evaluate':>12}   (ms)")
     rows = (("Hessian of chained Rosenbrock", cr.hessian, rosenbrock), ("Jacobian of 2-D Bratu", cr.jacobian, bratu))
     for name, transform, f in rows:
-        transform(f, sparse=True)(x)  # what loads once a process is no part of preparing
+        cr.jit(transform(f, sparse=True))(x[:16])  # what loads once a process is no part of preparing
         expected = None
         for peer, prepare in (("eager", ours), ("jit", ours_staged), ("asdex", asdex_peer), ("CasADi", casadi_peer)):
             start = time.perf_counter()
@@ -110,6 +111,48 @@ def casadi_peer(transform, f, x):
     y = casadi.sumsqr(10 * (v[1:] - v[:-1] ** 2)) + casadi.sumsqr(1 - v[:-1])
     derivative = casadi.Function("H", [v], [casadi.hessian(y, v)[0]])
     return (lambda: derivative(x)), csr_array(derivative(x).sparse())
+
+
+# ---- many observations
+
+
+def projected(cameras, points):
+    """Rodrigues' rotation, translation, projection and radial distortion, an observation a row."""
+    angle = np.sqrt(np.sum(cameras[:, :3] ** 2, axis=1, keepdims=True))
+    axis = cameras[:, :3] / angle
+    along = np.sum(axis * points, axis=1, keepdims=True)
+    turned = points * np.cos(angle) + np.cross(axis, points) * np.sin(angle) + axis * along * (1 - np.cos(angle))
+    seen = turned + cameras[:, 3:6]
+    flat = -seen[:, :2] / seen[:, 2:3]
+    radius = np.sum(flat**2, axis=1, keepdims=True)
+    return cameras[:, 6:7] * (1 + cameras[:, 7:8] * radius + cameras[:, 8:9] * radius**2) * flat
+
+
+def observations():
+    """The sparse Jacobian of plainly vectorised residuals beside the blocks of one observation at a time."""
+    count = 2_000 if SMALL else 20_000
+    camera, point = RNG.integers(0, 50, count), RNG.integers(0, 4_000, count)
+    cameras = RNG.normal(0, 0.1, (50, 9)) + np.array([0, 0, 0, 0, 0, -8, 500, 0.01, 0.001])
+    points = RNG.standard_normal((4_000, 3))
+
+    def residuals(cameras, points):
+        return projected(cameras[camera], points[point]).ravel()
+
+    def one(camera, point):
+        return projected(camera[None], point[None])[0]
+
+    start = time.perf_counter()
+    whole = cr.jit(cr.jacobian(residuals, (0, 1), sparse=True))
+    found = whole(cameras, points)
+    prepared = (time.perf_counter() - start) * 1e3
+    blocks = cr.jit(cr.vmap(cr.jacobian(one, (0, 1))))
+    rows = cameras[camera], points[point]
+    by_camera, _ = blocks(*rows)
+    np.testing.assert_allclose(found[6:8, 9 * camera[3] : 9 * camera[3] + 9].toarray(), by_camera[3], rtol=1e-10)
+    one_by_one, together = timed(lambda: blocks(*rows)), timed(lambda: whole(cameras, points))
+    print(f"\nbundle adjustment, {count:,} observations   (ns an observation)")
+    print(f"sparse Jacobian, plainly vectorised{together / count * 1e6:>10.1f}     prepared in {prepared:.0f} ms")
+    print(f"blocks, jit(vmap(jacobian(one))){one_by_one / count * 1e6:>13.1f}")
 
 
 # ---- one Jacobian, every order
@@ -206,6 +249,7 @@ def chains():
 
 if __name__ == "__main__":
     sparse()
+    observations()
     choices()
     batched()
     chains()
