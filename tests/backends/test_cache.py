@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 import time
@@ -168,6 +169,16 @@ def test_the_key_is_that_of_the_machine():
     target = host()
     targets = [target, target._replace(cpu="other"), target._replace(features="+none"), target._replace(triple="other")]
     assert len({canonical.key_of(program, t) for t in targets}) == 4
+
+
+def test_what_refers_to_other_programs_is_not_packed():
+    one, other = program_of(rosenbrock, x9), program_of(rosenbrock, x9)
+    known = {"places": {one.inputs[0]: np.int64(3)}, "steps": [*one.equations]}
+    found = canonical.unpack(canonical.pack(known, one), other)
+    assert found == {"places": {other.inputs[0]: 3}, "steps": [*other.equations]}
+    assert canonical.pack(known, other) is None
+    with pytest.raises(pickle.UnpicklingError):
+        canonical.unpack(pickle.dumps(os.system), other)
 
 
 def test_a_function_among_the_parameters_has_no_key():

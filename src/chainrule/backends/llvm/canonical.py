@@ -141,6 +141,9 @@ def _parts(program: Program) -> Iterator[Atom | Equation]:
     yield from program.outputs
 
 
+_NUMBERS = {("numpy", "dtype"), ("numpy", "scalar")}
+
+
 class _Packer(pickle.Pickler):
     def __init__(self, file: io.BytesIO, program: Program) -> None:
         super().__init__(file, protocol=5)
@@ -161,15 +164,18 @@ class _Unpacker(pickle.Unpickler):
         return self.parts[number]
 
     def find_class(self, module: str, name: str) -> Any:
-        if not module.startswith("chainrule.backends.llvm."):
+        if not module.startswith("chainrule.backends.llvm.") and (module.partition(".")[0], name) not in _NUMBERS:
             raise pickle.UnpicklingError(f"{module}.{name} is no part of native code")
         return super().find_class(module, name)
 
 
-def pack(known: Any, program: Program) -> bytes:
-    """What is known of a program's code as bytes; its variables, constants and equations by their numbers."""
+def pack(known: Any, program: Program) -> bytes | None:
+    """What is known of a program's code as bytes, its variables, constants and equations by number; None where it has others."""
     file = io.BytesIO()
-    _Packer(file, program).dump(known)
+    try:
+        _Packer(file, program).dump(known)
+    except (pickle.PicklingError, LookupError, RecursionError):
+        return None
     return file.getvalue()
 
 

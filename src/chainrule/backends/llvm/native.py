@@ -231,8 +231,8 @@ def compiled_code(program: Program) -> tuple[Code, bytes]:
     number, form, code = _built(program)
     image = object_code(str(code.module))
     code.forget()
-    if key:
-        cache.write(key, bytes([number]) + canonical.pack((code, image), form))
+    if key and (packed := canonical.pack((code, image), form)) is not None:
+        cache.write(key, bytes([number]) + packed)
     return code, image
 
 
