@@ -11,6 +11,7 @@ from chainrule.testing.cases import LAWS, case, draw
 A = np.random.default_rng(0).uniform(-1, 1, (3, 3)) + np.diag([2.0, 3.0, 4.0])
 C = A[:2, :2] + 1j * draw(2, 2)
 P, B, V, TALL = A @ A.T, draw(3, 2, seed=2), draw(3, seed=3), draw(4, 2)
+BANDS = np.array([[0.0, 0.2, -0.3], [3.0, 4.0, 5.0], [0.4, -0.1, 0.0]])
 BIG = np.random.default_rng(1).uniform(-0.1, 0.1, (40, 40)) + np.diag(np.linspace(1, 2, 40))
 
 
@@ -36,6 +37,14 @@ CASES = [
     near("solve_triangular, large", lambda a: scipy.linalg.solve_triangular(a, a[0], lower=True), BIG, order=1),
     near("cho_solve", lambda a, b: scipy.linalg.cho_solve(scipy.linalg.cho_factor(a), b), P, V),
     near("cho_solve, lower", lambda a, b: scipy.linalg.cho_solve(scipy.linalg.cho_factor(a, lower=True), b), P, B),
+    near("solve_banded", lambda a, b: scipy.linalg.solve_banded((1, 1), a, b), BANDS, V),
+    near("solve_banded, two below", lambda a, b: scipy.linalg.solve_banded((2, 0), a, b), BANDS[[1, 0, 2]], B),
+    near("solve_banded, complex", lambda a, b: scipy.linalg.solve_banded((0, 1), a, b), BANDS[:2] * (1 + 0.5j), V),
+    near("solveh_banded", lambda a, b: scipy.linalg.solveh_banded(a, b), BANDS[:2], V),
+    near("solveh_banded, lower", lambda a, b: scipy.linalg.solveh_banded(a, b, lower=True), BANDS[1:], B),
+    near("toeplitz", lambda c: scipy.linalg.toeplitz(c), V),
+    near("toeplitz, complex", lambda c: scipy.linalg.toeplitz(c), V * (1 + 0.5j)),
+    near("toeplitz of column and row", lambda c, r: scipy.linalg.toeplitz(c, r), V, draw(4, seed=7)),
     near("cholesky", lambda a: scipy.linalg.cholesky(a), P),
     near("cholesky, lower", lambda a: scipy.linalg.cholesky(a, lower=True), P),
     near("inv", lambda a: scipy.linalg.inv(a), A),

@@ -15,8 +15,8 @@ from chainrule.numpy.arguments import as_array, axis_index, axis_tuple, decide, 
 from chainrule.numpy.cumulative import diff
 from chainrule.numpy.indexing import take
 from chainrule.numpy.shaping import moveaxis, ravel
-from chainrule.trace.intercept import intercepts
-from chainrule.trace.numpy_protocols import implements
+from chainrule.trace.intercept import contains_tracer, intercepts
+from chainrule.trace.numpy_protocols import implements, missing
 
 # ---- derivatives and integrals of samples
 
@@ -281,6 +281,21 @@ def bincount(x: Any, /, weights: Any = None, minlength: int = 0) -> Any:
     if weights.dtype.kind == "f":
         weights = in_dtype(weights, np.float64)  # which NumPy adds up in
     return ops.scatter_add(weights, bins, key=(Slot(0),), shape=(length,))
+
+
+@implements(np.histogram)
+def histogram(a: Any, bins: Any = 10, range: Any = None, density: Any = None, weights: Any = None) -> tuple[Any, Any]:
+    """NumPy's histogram of plain elements; differentiable in their weights."""
+    if weights is None or is_tracer(a) or contains_tracer(bins):
+        raise missing("numpy.histogram")
+    places, weights = np.ravel(as_array(a)), np.ravel(as_array(weights))
+    if weights.shape != places.shape:
+        raise ValueError("weights should have the same shape as a.")
+    edges = np.histogram_bin_edges(places, bins, range)
+    bin_of = np.searchsorted(edges, places, "right") - 1 - (places == edges[-1])
+    inside = (bin_of >= 0) & (bin_of < edges.size - 1)
+    counts = ops.scatter_add(weights[inside], bin_of[inside], key=(Slot(0),), shape=(edges.size - 1,))
+    return (counts / np.diff(edges) / np.sum(counts) if density else counts), edges
 
 
 # ---- functions applied along axes

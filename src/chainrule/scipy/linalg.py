@@ -223,11 +223,65 @@ def block_diag(*arrs: Any) -> Any:
     return ops.concatenate(*rows, axis=0)
 
 
+def toeplitz(c: Any, r: Any = None) -> Any:
+    """SciPy's toeplitz: the matrix of a first column and a first row that is constant along its diagonals."""
+    c = np.ravel(as_array(c))
+    r = ops.conjugate(c) if r is None else np.ravel(as_array(r))
+    n, m = c.size, r.size
+    return np.concatenate([c[::-1], r[1:]])[n - 1 - np.arange(n)[:, None] + np.arange(m)]
+
+
+def _banded(ab: Any, below: int, above: int) -> Any:
+    """The matrix whose diagonals are the rows of ab, the uppermost first: A[i, j] = ab[above + i - j, j]."""
+    n = ab.shape[1]
+    i, j = np.indices((n, n))
+    row = above + i - j
+    inside = (row >= 0) & (row <= below + above)
+    return ops.where(inside, ab[np.where(inside, row, 0), j], np.zeros((), ab.dtype))
+
+
+def solve_banded(
+    l_and_u: tuple[int, int],
+    ab: Any,
+    b: Any,
+    overwrite_ab: bool = False,
+    overwrite_b: bool = False,
+    check_finite: bool = True,
+) -> Any:
+    """SciPy's solve_banded, by the solution with the whole matrix."""
+    below, above = l_and_u
+    ab, b = as_floating(ab), as_array(b)
+    if below + above + 1 != ab.shape[0]:
+        raise ValueError(f"invalid values for the number of lower and upper diagonals: {l_and_u} of {ab.shape[0]} rows")
+    if ab.shape[1] != b.shape[0]:
+        raise ValueError("shapes of ab and b are not compatible.")
+    return solve(_banded(ab, int(below), int(above)), b)
+
+
+def solveh_banded(
+    ab: Any,
+    b: Any,
+    overwrite_ab: bool = False,
+    overwrite_b: bool = False,
+    lower: bool = False,
+    check_finite: bool = True,
+) -> Any:
+    """SciPy's solveh_banded, by the solution with the whole matrix."""
+    ab, b = as_floating(ab), as_array(b)
+    if ab.shape[1] != b.shape[0]:
+        raise ValueError("shapes of ab and b are not compatible.")
+    width = ab.shape[0] - 1
+    half = _banded(ab, width, 0) if lower else _banded(ab, 0, width)
+    across = np.swapaxes(half, 0, 1)
+    return solve(half + np.where(np.eye(ab.shape[1], dtype=bool), 0.0, ops.conjugate(across)), b)
+
+
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     f.__name__: f
     for f in (
         *(inv, det, solve, pinv, solve_triangular, cholesky, cho_factor, cho_solve),
         *(eigh, eigvalsh, svd, svdvals, qr, expm, norm, block_diag),
+        *(toeplitz, solve_banded, solveh_banded),
     )
 }
 for _name, _function in _FUNCTIONS.items():

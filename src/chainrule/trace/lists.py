@@ -34,6 +34,8 @@ def _ours(function: Any) -> Callable[..., Any]:
     return lambda *args, **kwargs: call_function(function, args, kwargs)
 
 
+# NumPy's protocol does not ask the indices.
+intercepts(np, "take")(_ours(np.take))
 for _name in _MEANS:
     intercepts(np, _name)(_ours(getattr(np, _name)))
 for _name in _SOLVERS:

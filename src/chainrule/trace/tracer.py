@@ -100,6 +100,12 @@ class Tracer(TracerBase):
         is_number = not self.shape and (dtype is None or dtype is object or dtype == np.dtype(object))
         if is_number or protocols.wants_other_operand(sys._getframe(1)):
             return protocols.as_object(self)
+        if self.dtype.kind in "iub":
+            raise TraceError(
+                f"a traced {ArrayType.of(self)} was about to become a plain NumPy array, as when a plain array is indexed by it",
+                "Write np.take(a, i) for a[i], np.take(a.ravel(), i * a.shape[1] + j) for a[i, j], np.where(mask, a, b) for a "
+                "choice; or cr.value(i) where a constant is meant.",
+            )
         raise TraceError(
             f"a traced {ArrayType.of(self)} was about to become a plain NumPy array, which would lose its derivative",
             "Use NumPy's functions on it as it is (a @ x or np.dot(a, x) for a.dot(x)), or cr.value(x) where a constant is meant.",
