@@ -25,7 +25,6 @@ from chainrule.api import (
     vjp,
     vmap,
 )
-from chainrule.backends.threads import get_threads, set_threads
 from chainrule.errors import (
     ChainruleError,
     DifferentiationError,
@@ -49,6 +48,7 @@ if TYPE_CHECKING:
         hessian_operator,
         jacobian_operator,
     )
+    from chainrule.backends.threads import get_threads, set_threads
     from chainrule.staging import jit
     from chainrule.testing.differences import check_grads
 
@@ -104,9 +104,11 @@ _LATER = {
     "for_minimize": "adapters",
     "for_root": "adapters",
     "for_solve_ivp": "adapters",
+    "get_threads": "backends.threads",
     "hessian_operator": "adapters",
     "jacobian_operator": "adapters",
     "jit": "staging",
+    "set_threads": "backends.threads",
 }
 _PACKAGES = ("linear", "numpy", "scipy", "staging", "testing")
 

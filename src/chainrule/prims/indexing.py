@@ -16,7 +16,6 @@ from chainrule.ir.linear_map import LinearMap
 from chainrule.ir.primitive import Params, RoomPrimitive, Sample, TracerBase
 from chainrule.ir.types import Array, ArrayType, Shape
 from chainrule.linear import Gather, Place, Scatter, Slice
-from chainrule.linear.algebra import Composition
 from chainrule.linear.maps import Slot, fill
 from chainrule.prims.shape import broadcast_to, draw, free, reshape, transpose
 
@@ -282,6 +281,8 @@ def _assemble_partial(k: int, *xs: Array, out: Array, pieces: Sequence[Piece], s
     """Scattered, with one element more for what goes nowhere."""
     spare = ArrayType((size + 1,), out.dtype)
     put = Scatter((Slot(0),), (piece_places(pieces, k, xs[k].shape, size),), xs[k], (size + 1,))
+    from chainrule.linear.algebra import Composition  # which makes up a sixth of chainrule's own import
+
     return Composition(Slice((slice(0, size),), spare, out), put)
 
 

@@ -270,7 +270,7 @@ _present = _Present()
 
 
 # What NumPy says of an array of objects, such as a list of traced numbers becomes, and Python of a value it cannot take.
-_NOT_TAKEN = re.compile(
+_NOT_TAKEN = (
     r"dtype\('O'\)|not supported for the input types|loop of ufunc does not support|array type object|Tracer\b|"
     r"__array__ method not producing an array|Error setting single item of array|to a common type|"
     r"not a proper array of floats|no attribute '(flags|strides|ctypes|data|base|owner|value|shape)'|with an exception set"
@@ -326,7 +326,7 @@ class tracing:  # noqa: N801 - a context manager, read as a word: `with tracing(
         # does not look whether it raised runs into a SystemError.
         if isinstance(error, ValueError | SystemError) and isinstance(error.__cause__, TraceError):
             raise error.__cause__ from None
-        if isinstance(error, Exception) and _is_of_library(type(error)) and _NOT_TAKEN.search(str(error)):
+        if isinstance(error, Exception) and _is_of_library(type(error)) and re.search(_NOT_TAKEN, str(error)):
             raise _not_taken(error, traceback) from error
 
 
