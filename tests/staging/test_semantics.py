@@ -67,7 +67,7 @@ def caught(x):
 
 
 CASES = {
-    "bools": (lambda b: (~b, b & True, b | b, b ^ b, np.any(b), np.sum(b), np.mean(b), b * b, b * 2.0), X > 0),
+    "bools": (lambda b: (b**2, ~b, b & True, b | b, b ^ b, np.any(b), np.sum(b), np.mean(b), b * b, b * 2.0), X > 0),
     "rounded bools": (lambda b: np.round(b), X > 0),
     "taken by bools": (lambda x, b: (np.take(x, b), np.take(x, X > 0), x[b]), X, X > 0),
     "integers": (
@@ -112,6 +112,7 @@ CASES = {
     "negative index argument": (lambda x, k: (x[k], x[k:]), X, -1),
     "shape argument": (lambda x, n: (x.reshape(n, 1), np.zeros(n), np.eye(n)), X, 5),
     "axis argument": (lambda x, a: np.sum(x, axis=a), np.ones((2, 3)), 1),
+    "number of points": (lambda a, n: np.linspace(0, a, n), 2.0, 4),
     "list repeated": (lambda x, n: (np.stack([x] * n), np.array(n * (1.0, 2.0))), X, 3),
     "math": (lambda s: math.sin(s) + math.exp(s), 2.0),
     "deque": (lambda d: d[0] * 2, collections.deque([X])),
@@ -168,6 +169,85 @@ def test_the_result_is_that_of_the_function(name, backend):
 def test_errors_name_the_repair(f, args, error, message):
     with pytest.raises(error, match=message):
         cr.jit(f)(*args)
+
+
+# ---- numbers
+
+
+ARRAYS = {
+    "bool": X > 0,
+    "int8": np.arange(5, dtype=np.int8),
+    "uint8": np.arange(5, dtype=np.uint8),
+    "int32": np.arange(5, dtype=np.int32),
+    "uint64": np.arange(5, dtype=np.uint64),
+    "float16": X.astype(np.float16),
+    "float32": X.astype(np.float32),
+    "float64": X,
+    "complex64": X.astype(np.complex64),
+}
+SCALARS = (2, 2.0, True, 1j, np.float32(2), np.float64(2), np.int8(2), np.array(2.0), np.array(2, np.int32))
+OPERATIONS = {
+    "add": operator.add,
+    "multiply": operator.mul,
+    "subtract": lambda a, s: s - a,
+    "divide": lambda a, s: (a / s, (a + 1) / s),
+    "power": lambda a, s: (a + 1) ** s,
+    "maximum": np.maximum,
+    "where": lambda a, s: np.where(a == 2, a, s),
+    "equal": lambda a, s: (a == s / 10, a / 10 == s / 10),
+    "arithmetic": lambda a, s: a * (s * 3 - 1) / (-s) + abs(s) + s**2,
+    "through a ufunc": lambda a, s: a * np.sin(s),
+}
+
+
+@pytest.mark.parametrize("dtype", ARRAYS)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_numbers_promote_as_they_do_in_numpy(dtype):
+    a = ARRAYS[dtype]
+    for name, f in OPERATIONS.items():
+        staged = cr.jit(f, backend="numpy")
+        for s in SCALARS:
+            if s is True and name in ("equal", "arithmetic"):
+                continue  # to Python a bool is an int, to NumPy it is not
+            try:
+                wanted = f(a, s)
+            except TypeError:  # NumPy has no difference of booleans
+                continue
+            same(staged(a, s), wanted)
+            same(cr.jit(lambda x: f(x, s), backend="numpy")(a), wanted)
+
+
+def test_numbers_of_python_and_of_numpy_in_turn():
+    x = X.astype(np.float32)
+    staged = cr.jit(lambda x, s: x * s)
+    for s in (2.0, np.float64(3.0), 4.0, np.float32(5.0), 6, np.int64(7), np.float64(8.0), 9.0):
+        same(staged(x, s), x * s)
+        same(staged(X, s), X * s)
+    same(cr.grad(lambda x: np.sum(staged(x, 2.0)))(x), np.full(5, 2.0, np.float32))
+    small = cr.jit(lambda u, k: u + k)
+    u = np.arange(5, dtype=np.uint8)
+    for k in (1, 2, 1):
+        same(small(u, k), u + k)
+    with pytest.raises(OverflowError):
+        small(u, 300)
+
+
+def test_gradients_with_respect_to_numbers():
+    x = X.astype(np.float32)
+    f = lambda s: np.sum(x * s) ** 2
+    same(cr.jit(cr.value_and_grad(f))(2.0), cr.value_and_grad(f)(2.0))
+    same(cr.jit(cr.hessian(f))(2.0), cr.hessian(f)(2.0))
+    same(cr.jit(lambda s: cr.vmap(lambda v: v * s)(x))(2.0), x * 2.0)
+    same(cr.grad(cr.jit(lambda s: f(s)))(2.0), cr.grad(f)(2.0))
+
+
+def test_division_by_a_number_that_is_zero():
+    staged = cr.jit(lambda s: (1.0 / s, X / s))
+    with np.errstate(all="ignore"):
+        for s in (0.0, 2.0, 0.0):
+            same(staged(s), (np.float64(1.0) / np.float64(s), X / s))
+    big = cr.jit(lambda n: n * n * 1.0)
+    same(big(3), 9.0)
 
 
 # ---- static arguments

@@ -12,6 +12,7 @@ from chainrule.errors import DifferentiationError, IntegerInput, ShapeError, Tre
 from chainrule.ir.primitive import TracerBase, is_tracer, ops
 from chainrule.ir.types import OTHER_ALGEBRA_REPAIR, Array, is_other_algebra
 from chainrule.trace import tree
+from chainrule.trace.tape import NUMBERS
 
 Argnums = int | Sequence[int]
 
@@ -113,13 +114,16 @@ _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_O
 
 def _is_inexact(x: Any) -> bool:
     """Whether a leaf can be differentiated as it is."""
-    return (type(x) is np.ndarray or is_tracer(x)) and x.dtype.kind in "fc"
+    is_array = type(x) is np.ndarray or (is_tracer(x) and type(x.value) not in NUMBERS)
+    return is_array and x.dtype.kind in "fc"
 
 
 def as_leaf(x: Any) -> Array:
     """An argument as a tracer or one of NumPy's own arrays and scalars; subclasses that only store differently become arrays."""
-    if type(x) is np.ndarray or isinstance(x, np.generic) or is_tracer(x):
+    if type(x) is np.ndarray or isinstance(x, np.generic):
         return x
+    if is_tracer(x):
+        return ops.positive(x) if type(x.value) in NUMBERS else x
     if is_other_algebra(x):
         raise DifferentiationError(
             f"an argument is a {type(x).__name__}, whose operations are not those of arrays", OTHER_ALGEBRA_REPAIR

@@ -17,12 +17,14 @@ import types
 from collections.abc import Callable, Sequence
 from typing import Any, overload
 
+import numpy as np
+
 from chainrule.backends import Call, entry
 from chainrule.errors import TraceError
 from chainrule.ir.primitive import is_tracer
 from chainrule.staging.buffers import leaves_of, written
 from chainrule.staging.paths import Backend, Path, Paths
-from chainrule.staging.signature import Layout, Static, arrays, layout, signature, static_arguments
+from chainrule.staging.signature import Layout, Static, arrays, layout, numbers, signature, static_arguments
 from chainrule.trace import inlining
 from chainrule.trace.record import is_recorded
 
@@ -54,7 +56,7 @@ class Jitted:
         leaves = arrays(call, self._name)
         paths = self._paths(call, leaves)
         into = () if out is None else leaves_of(out)
-        result, path = paths.run(lambda xs: call.call(self.function, xs), leaves, into)
+        result, path = paths.run(lambda xs: call.call(self.function, xs), leaves, numbers(call), into)
         if out is not None:
             result = written(out, result, self._name)
         if path is not None:
@@ -79,7 +81,7 @@ class Jitted:
         if inlining.mode.on or any(is_recorded(x) for x in call.leaves):
             return f(call.leaves)
         leaves = arrays(call, self._name)
-        return self._paths(call, leaves).run_traced(f, leaves)
+        return self._paths(call, leaves).run_traced(f, leaves, numbers(call))
 
     def _paths(self, call: Layout, leaves: list[Any]) -> Paths:
         """The paths of the call's signature."""
@@ -96,6 +98,8 @@ class Jitted:
 
     def _install(self, path: Path, call: Layout, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
         """Let the native entry take calls like this one from now on, where it can."""
+        if path.is_narrow and any(not isinstance(x, np.ndarray) for x in call.leaves):
+            return  # to the entry Python's numbers are as NumPy's are
         way = (path, tuple(kwargs), out is None, tuple(map(type, call.leaves)))
         with self._lock:
             if way in self._served:
@@ -176,7 +180,7 @@ def jit(
     16 paths; beyond these f runs eagerly, with one warning. Arguments named by `static_argnums` or `static_argnames` are Python
     values (hashable) on which f may depend in any way; each value is recorded by itself. What f takes from outside its arguments
     (globals, closures) is captured as a constant when it is recorded, and what f prints, it prints then. Arguments are not written
-    into: `x += 1` makes a new array. Numbers among the arguments count as float64 or int64.
+    into: `x += 1` makes a new array. Python's numbers take the precision of the arrays they meet.
 
     `fast(*args, out=buffers)` writes the results into arrays of yours, in a tree like the result's, and returns `out`; native code
     allocates nothing then. The arrays may overlap the arguments. A function that has a parameter `out` itself gets it as ever.

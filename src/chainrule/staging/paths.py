@@ -35,9 +35,18 @@ PATHS = 16
 class Path:
     """What f does for one outcome of its branches: a staged program, and how its outputs form the result."""
 
-    __slots__ = ("rebuild", "seconds", "staged")
+    __slots__ = ("is_narrow", "numbers", "rebuild", "seconds", "staged")
 
-    def __init__(self, program: Program, rebuild: Callable[[list[Any]], Any], backend: Backend, seconds: float) -> None:
+    def __init__(
+        self,
+        program: Program,
+        rebuild: Callable[[list[Any]], Any],
+        backend: Backend,
+        seconds: float,
+        numbers: tuple[bool, ...],
+    ) -> None:
+        self.numbers = numbers  # which of the arguments were numbers of Python's
+        self.is_narrow = _is_narrow(program)
         self.rebuild = rebuild
         self.seconds = seconds  # that recording took
         guards = [value for _, value in program.guards]
@@ -58,9 +67,17 @@ class Path:
         """The values of the guards."""
         return self.staged.expected
 
+    def suits(self, numbers: tuple[bool, ...]) -> bool:
+        """Whether it holds where these arguments are numbers of Python's, which take the precision of narrower arrays."""
+        return not self.is_narrow or self.numbers == numbers
+
     def is_twin_of(self, other: Path) -> bool:
         """Whether the other has the same guards, and so is the same path."""
-        return len(self.expected) == len(other.expected) and all(map(same, self.expected, other.expected))
+        return (
+            self.suits(other.numbers)
+            and len(self.expected) == len(other.expected)
+            and all(map(same, self.expected, other.expected))
+        )
 
     def call(self, leaves: Sequence[Any], into: Sequence[Any] = ()) -> Any:
         """The result on arrays; raises Astray where their branches come out otherwise."""
@@ -92,6 +109,15 @@ def _with_own_constants(program: Program) -> Program:
     return Program(program.name, program.inputs, equations, own(outputs))
 
 
+# Python's numbers leave these dtypes as they are, as NumPy's float64 and int64 do.
+_WIDE = frozenset(map(np.dtype, ("?", "i8", "f8", "c16", "g", "G")))
+
+
+def _is_narrow(program: Program) -> bool:
+    atoms = [a for e in program.equations for a in (*e.args, *e.outs)]
+    return any(a.type.dtype not in _WIDE for a in (*program.inputs, *atoms))
+
+
 class Paths:
     """The paths of one signature."""
 
@@ -103,14 +129,16 @@ class Paths:
         self.lock = threading.RLock()
 
     def run(
-        self, f: Callable[[list[Any]], Any], leaves: list[Any], into: Sequence[Any] = ()
+        self, f: Callable[[list[Any]], Any], leaves: list[Any], numbers: tuple[bool, ...], into: Sequence[Any] = ()
     ) -> tuple[Any, Path | None]:
-        """f(leaves) by the path that agrees, recorded now if there is none, and that path; `into`: arrays it may be written to."""
+        """f(leaves) by the path that agrees, recorded now if there is none, and that path.
+
+        `numbers` tells which leaves are numbers of Python's; `into` are arrays that the result may be written to.
+        """
         for path in self.paths:
-            try:
-                return path.call(leaves, into), path
-            except Astray:
-                continue
+            if path.suits(numbers):
+                with suppress(Astray):
+                    return path.call(leaves, into), path
         taken: list[Path] = []
 
         def call(path: Path, xs: Sequence[Any]) -> Any:
@@ -118,25 +146,25 @@ class Paths:
             taken.append(path)
             return result
 
-        result = self._run_recorded(f, leaves, call, leaves)
+        result = self._run_recorded(f, leaves, call, leaves, numbers)
         return result, taken[0] if taken else None
 
-    def run_traced(self, f: Callable[[list[Any]], Any], leaves: list[Any]) -> Any:
+    def run_traced(self, f: Callable[[list[Any]], Any], leaves: list[Any], numbers: tuple[bool, ...]) -> Any:
         """f(leaves) where some are traced, as one operation; operation by operation where a batch would have to decide a branch."""
         plain = [instance(x) for x in leaves]
         undecided = any(is_batched(x) for x in leaves)
         for path in self.paths:
-            if undecided and path.expected:
-                return f(leaves)
-            try:
-                return path.call_traced(leaves)
-            except Astray:
+            if not path.suits(numbers):
                 continue
+            if undecided and path.expected:
+                return f(_as_given(leaves, numbers))
+            with suppress(Astray):
+                return path.call_traced(leaves)
 
         def call(path: Path, xs: Sequence[Any]) -> Any:
-            return f(leaves) if undecided and path.expected else path.call_traced(xs)
+            return f(_as_given(leaves, numbers)) if undecided and path.expected else path.call_traced(xs)
 
-        return self._run_recorded(f, leaves, call, plain)
+        return self._run_recorded(f, leaves, call, plain, numbers)
 
     def _run_recorded(
         self,
@@ -144,18 +172,19 @@ class Paths:
         leaves: list[Any],
         call: Callable[[Path, Sequence[Any]], Any],
         plain: list[Any],
+        numbers: tuple[bool, ...],
     ) -> Any:
         """f(leaves) by a path that is recorded now, or has been by another thread; f itself where none can be."""
         try:
-            path = self._recorded(f, plain)
+            path = self._recorded(f, plain, numbers)
         except _TracedOutside:
             path = None
         if path is not None:
             with suppress(Astray):
                 return call(path, leaves)
-        return f(leaves)
+        return f(_as_given(leaves, numbers))
 
-    def _recorded(self, f: Callable[[list[Any]], Any], leaves: list[Any]) -> Path | None:
+    def _recorded(self, f: Callable[[list[Any]], Any], leaves: list[Any], numbers: tuple[bool, ...]) -> Path | None:
         """A path recorded at these leaves; None where there are too many."""
         if self.is_eager:
             return None
@@ -166,8 +195,8 @@ class Paths:
                 _warn(self.name)
             return None
         start = time.perf_counter()
-        program, rebuild = _recorded(f, leaves, self.name)
-        path = Path(program, rebuild, self.backend, time.perf_counter() - start)
+        program, rebuild = _recorded(f, _as_given(leaves, numbers), self.name)
+        path = Path(program, rebuild, self.backend, time.perf_counter() - start, numbers)
         # User code runs without the lock, so that functions which call each other cannot wait for each other.
         with self.lock:
             for other in self.paths:  # which another thread may have recorded
@@ -175,6 +204,11 @@ class Paths:
                     return other
             self.paths = (path, *self.paths)
         return path
+
+
+def _as_given(leaves: list[Any], numbers: tuple[bool, ...]) -> list[Any]:
+    """The leaves with Python's numbers as they were given."""
+    return [x.item() if number else x for x, number in zip(leaves, numbers, strict=True)]
 
 
 def _warn(name: str) -> None:

@@ -12,6 +12,7 @@ from chainrule.errors import ProgramError, TraceError
 from chainrule.ir.primitive import is_tracer
 from chainrule.ir.types import OTHER_ALGEBRA_REPAIR, is_other_algebra
 from chainrule.trace import tree
+from chainrule.trace.tape import NUMBERS
 
 
 class Static(NamedTuple):
@@ -122,6 +123,11 @@ def _static(x: Any) -> Any:
 def arrays(call: Layout, name: str) -> list[Any]:
     """The leaves of a call as NumPy's own arrays and scalars, in this machine's byte order; traced values as they are."""
     return [x if is_tracer(x) else _leaf(x, k, call, name) for k, x in enumerate(call.leaves)]
+
+
+def numbers(call: Layout) -> tuple[bool, ...]:
+    """Which leaves are numbers of Python's own, which take the precision of the arrays that they meet."""
+    return tuple(type(x) in NUMBERS for x in call.leaves)
 
 
 def _leaf(x: Any, k: int, call: Layout, name: str) -> Any:

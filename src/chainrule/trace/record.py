@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.ir.primitive import concrete, is_tracer
+from chainrule.ir.primitive import concrete, is_tracer, ops
 from chainrule.ir.program import Atom, Equation, Literal, Program, Var
 from chainrule.ir.types import ArrayType
 from chainrule.linear.strong import strong_products
+from chainrule.prims.families import Elementwise
 from chainrule.trace.intercept import tracing
-from chainrule.trace.tape import Node, Part, Recorder, unwrap
+from chainrule.trace.tape import NUMBERS, Node, Part, Recorder, unwrap
 
 
 def record_program(f: Callable[[list[Any]], Sequence[Any]], xs: Sequence[Any], name: str) -> Program:
@@ -58,10 +59,13 @@ def _program(recorder: Recorder, inputs: Sequence[Node], outs: Sequence[tuple[An
     parts: dict[Node, tuple[Var, ...]] = {}
 
     def atom(parent: Node | None, value: Any, node: Node) -> Atom:
-        if parent is not None:
+        if parent is not None and (type(value) not in NUMBERS or not isinstance(node.primitive, Elementwise)):
             return variables[parent]
         args = [a if hasattr(a, "dtype") or np.isscalar(a) else np.asarray(a) for a in node.values]
-        return literal(value, args, node.out)
+        constant = literal(value, args, node.out)
+        if parent is None:
+            return constant
+        return _promoted(variables[parent], constant, equations, recorder, parent)
 
     for node in _live(recorder, roots):
         if isinstance(node, Part):
@@ -83,6 +87,19 @@ def _program(recorder: Recorder, inputs: Sequence[Node], outs: Sequence[tuple[An
         outputs=tuple(Literal(concrete(v)) if n is None else variables[n] for v, n in outs),
         guards=tuple((variables[n], value) for n, value in recorder.guards),
     )
+
+
+def _promoted(v: Var, constant: Literal, equations: list[Equation], recorder: Recorder, node: Node) -> Atom:
+    """A traced number of Python's in the precision of the operation that it is an argument of, which that constant would have."""
+    dtype = constant.type.dtype
+    if dtype == v.type.dtype:
+        return v
+    if dtype.kind in "iu":  # NumPy refuses a number that does not fit, so that another one has to be looked at
+        recorder.guards.append((node, constant.value))
+        return constant
+    made = Var(ArrayType((), dtype))
+    equations.append(Equation(ops.convert, (v,), {"dtype": dtype}, (made,)))
+    return made
 
 
 def is_recorded(x: Any) -> bool:

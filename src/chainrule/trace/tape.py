@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.errors import TraceError, user_frame
-from chainrule.ir.primitive import Params, Primitive, Trace, TracerBase, bind, missing_derivative
+from chainrule.ir.primitive import Params, Primitive, Trace, TracerBase, bind, concrete, missing_derivative
 from chainrule.ir.program import Origin, running
 from chainrule.ir.types import Array
 from chainrule.trace.operands import Constants, Operands
@@ -231,6 +231,37 @@ def escaped() -> TraceError:
     )
 
 
+NUMBERS = (int, float, complex)
+"""Python's own numbers; in an operation with an array they take its precision."""
+
+
+class NumberTracer(TapeTracer):
+    """A traced number of Python's: its value stays one, so that NumPy promotes it as such."""
+
+    __slots__ = ()
+    shape = ()
+    ndim = 0
+    size = 1
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(type(self.value))
+
+    def __pow__(self, other: Any, modulo: None = None) -> Any:
+        return _number_if(super().__pow__(other), self, other)
+
+    def __rpow__(self, other: Any) -> Any:
+        return _number_if(super().__rpow__(other), self, other)
+
+
+def _number_if(out: Any, *args: Any) -> Any:
+    """The result of Python's operator `**`, which is one of Python's numbers where all arguments are."""
+    if isinstance(out, TapeTracer) and all(type(getattr(a, "value", a)) in NUMBERS for a in args):
+        out.value = out.value.item() if isinstance(out.value, np.generic) else out.value
+        out.__class__ = NumberTracer
+    return out
+
+
 class Recorder(Tape):
     """Records every operation that depends on the inputs, with its origin, and the values on which Python branched."""
 
@@ -245,10 +276,37 @@ class Recorder(Tape):
         # No method of the recorder: that would be a cycle, which keeps all values until the garbage collector runs.
         self.note = functools.partial(_note_origin, self.nodes, self.origins)
 
+    def input(self, x: Array) -> Tracer:
+        return _numbered(super().input(x))  # type: ignore[no-any-return]
+
+    def unary(self, primitive: Primitive, compute: Callable[..., Any], x: TracerBase, params: Params) -> Any:
+        return _numbered(super().unary(primitive, compute, x, params))
+
+    def binary(self, primitive: Primitive, compute: Callable[[Any, Any], Any], x: Any, y: Any) -> Any:
+        if type(getattr(x, "value", x)) not in NUMBERS or type(getattr(y, "value", y)) not in NUMBERS:
+            return super().binary(primitive, compute, x, y)
+        try:
+            found = compute(concrete(x), concrete(y))
+        except ZeroDivisionError:
+            return self.process(primitive, (x, y), {})
+        if type(found) is bool or (type(found) is int and not _LEAST <= found <= _GREATEST):
+            return self.process(primitive, (x, y), {})
+        return _numbered(super().binary(primitive, compute, x, y))
+
     def decide(self, tracer: TracerBase) -> Any:
         value = super().decide(tracer)
         self.guards.append((tracer.data, value))
         return value
+
+
+_LEAST, _GREATEST = np.iinfo(np.int64).min, np.iinfo(np.int64).max
+
+
+def _numbered(t: Any) -> Any:
+    """A tracer, as one of a number where its value is one."""
+    if type(t) is TapeTracer and type(t.value) in NUMBERS:
+        t.__class__ = NumberTracer
+    return t
 
 
 def _note_origin(nodes: list[Node], origins: dict[Node, Origin], node: Node) -> None:

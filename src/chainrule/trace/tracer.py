@@ -51,7 +51,7 @@ def _binary(
 
 def _is_repetition(primitive: Primitive, t: Tracer, other: Any) -> bool:
     """Whether `t * other` repeats a sequence a traced number of times, as it does for NumPy's integers."""
-    return primitive is multiply and type(other) in (list, tuple, str) and isinstance(concrete(t), np.integer)
+    return primitive is multiply and type(other) in (list, tuple, str) and isinstance(concrete(t), np.integer | int)
 
 
 def _is_traced_slice(s: slice) -> bool:
@@ -250,7 +250,8 @@ class Tracer(TracerBase):
 
     def __pow__(self, other: Any, modulo: None = None) -> Any:
         if (type(other) is int or (type(other) is float and self.dtype.kind in "fc")) and other == 2:
-            return self.owner.unary(square, _squared, self, {})
+            compute = np.square if self.dtype.kind == "b" else _squared  # that of booleans is an int8
+            return self.owner.unary(square, compute, self, {})
         other = protocols.other_operand(other)
         return other if other is NotImplemented else bind(power, (self, other), {})
 
