@@ -190,6 +190,18 @@ def test_a_key_that_calls_back_is_no_harm():
         np.testing.assert_array_equal(one, 2 * (x5 + 1))
 
 
+def test_a_key_that_empties_the_list_it_is_in_is_no_harm():
+    staged = cr.jit(lambda xs: xs[0]["w"] * xs[1] + xs[2])
+    for _ in range(2):
+        np.testing.assert_allclose(staged([{"w": x5}, x5, x5]), x5 * x5 + x5)
+    for _ in range(50):
+        key = Evil("w")
+        outer = [{key: x5.copy()}, x5.copy(), x5.copy()]
+        key.then = outer.clear
+        with contextlib.suppress(IndexError, KeyError, cr.TraceError):
+            staged(outer)
+
+
 def test_paths_are_chosen_natively(slow):
     def f(x, y):
         if x[0] > 0:

@@ -92,7 +92,9 @@ class Entry:
         self._state = _words(State.first + CAPACITY)
         self._state[State.slow] = id(slow)
         self._state[State.functions] = _address(_functions())
-        definition = cpython.MethodDef(name.encode(), _code().addresses["entry"], cpython.FASTCALL_KEYWORDS, None)
+        definition = cpython.MethodDef(
+            name.encode(errors="replace"), _code().addresses["entry"], cpython.FASTCALL_KEYWORDS, None
+        )
         self._state.keeps = [slow, definition, _functions(), _code()]
         self.call = cpython.builtin(definition, self._state)
 
@@ -153,10 +155,8 @@ class _Tables:
         self.outputs = self.program.outputs[: len(self.program.outputs) - len(call.expected)]
         self.nodes: list[_Row] = []
         self.found: list[Any] = []  # the leaves met
-        self.buffers: list[
-            tuple[int, int]
-        ] = []  # slots and sizes of the arrays that are read, and of those that are written
-        self.read: list[tuple[int, int]] = []
+        self.read: list[tuple[int, int]] = []  # slots and sizes of the arrays that are read,
+        self.buffers: list[tuple[int, int]] = []  # and of those that are written
         self.copies: list[_Row] = []
         self.slots = self._result_slots()
         self._arguments()

@@ -335,13 +335,18 @@ class _Match(_Emitter):
         def parent() -> Any:
             return self.word(self.word(node, Node.parent, PTR), Node.object, PTR)
 
+        def of_list() -> Any:  # a key of a dict that was met since may have run code that changed the list
+            whole = parent()
+            self.require(b.icmp_unsigned("<", index, self.field(whole, cpython.SIZE, I64)), self.otherwise)
+            return item(self.field(whole, cpython.LIST_ITEMS, PTR))
+
         return self.choose(
             self.word(node, Node.how),
             {
                 How.argument: lambda: item(self.args),
                 How.keyword: lambda: of_tuple(self.names),
                 How.tuple: lambda: of_tuple(parent()),
-                How.list: lambda: item(self.field(parent(), cpython.LIST_ITEMS, PTR)),
+                How.list: of_list,
                 How.dict: lambda: self._of_dict(parent(), self.word(node, Node.index, PTR)),
             },
             self.otherwise,
