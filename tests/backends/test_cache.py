@@ -56,7 +56,7 @@ def test_there_is_no_cache_in_tests():
 
 
 def mixed(x):  # kernels, an operation of NumPy between them, a captured array, an index read at run time
-    y = np.cumsum(np.exp(x)) * np.linspace(0.0, 1.0, x.size)
+    y = np.sort(np.exp(x)) * np.linspace(0.0, 1.0, x.size)
     return np.sum(y[np.arange(x.size)[::-1]] * x), y
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from chainrule.backends.llvm.graph import Graph
+import numpy as np
+
+from chainrule.backends.llvm.graph import DTYPES, Graph
 from chainrule.backends.llvm.index import Box, Component, Dyn, Lin
 
 
 class Effect(NamedTuple):
-    """What a body does with a node: store it, or add, max, min or scatter it to what is there."""
+    """What a body does with a node: store it, scatter it, or combine it with what is there (add, mul, max, min, and, or)."""
 
     kind: str
     node: int
@@ -23,6 +25,7 @@ class Body(NamedTuple):
     box: Box
     graph: Graph
     effects: list[Effect]
+    ordered: int | None = None  # the loop whose turns use what the turn before has stored
 
     def needed(self) -> set[int]:
         """The nodes that the effects depend on."""
@@ -60,3 +63,11 @@ class Fill(NamedTuple):
     size: int
     kind: str
     effect: str
+
+
+def neutral(effect: str, kind: str) -> float | int:
+    """What a reduction starts from."""
+    if effect in ("max", "min") and kind[0] == "i":
+        bounds = np.iinfo(DTYPES[kind])
+        return int(bounds.min if effect == "max" else bounds.max)
+    return {"add": 0, "scatter": 0, "mul": 1, "max": -np.inf, "min": np.inf, "and": 1, "or": 0}[effect]

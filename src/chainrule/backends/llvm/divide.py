@@ -65,7 +65,8 @@ def division(bodies: Sequence[Body], fills: Sequence[Fill]) -> Division | None:
     if work < LEAST:
         return None
     pieces = min(MOST, work // GRAIN)
-    along = (_along(k, pieces, work, bodies, fills) for k in range(len(bodies[0].box)))
+    axes = [k for k in range(len(bodies[0].box)) if all(b.ordered != k for b in bodies)]
+    along = (_along(k, pieces, work, bodies, fills) for k in axes)
     found = [d for d in along if d is not None]
     return max(found, key=lambda d: (min(d.pieces, ENOUGH), -sum(map(d.stride, d.rows)), -d.axis), default=None)
 

@@ -14,7 +14,7 @@ import numpy as np
 from llvmlite import ir
 
 from chainrule.backends.llvm import vector_maths
-from chainrule.backends.llvm.body import Body, Effect, Fill, depth
+from chainrule.backends.llvm.body import Body, Effect, Fill, depth, neutral
 from chainrule.backends.llvm.divide import Division
 from chainrule.backends.llvm.graph import DTYPES, Node
 from chainrule.backends.llvm.index import Component, Dyn, Lin
@@ -33,6 +33,10 @@ _WHOLE = {
     "not": "not_",
 }  # fmt: skip
 
+
+_COMBINED = {
+    ("add", "f"): "fadd", ("add", "i"): "add", ("mul", "f"): "fmul", ("mul", "i"): "mul", ("and", "i"): "and_", ("or", "i"): "or_",
+}  # fmt: skip
 
 # Strided lanes are moved one by one, which is faster than gather and scatter, unless the code would grow too long.
 _ONE_BY_ONE = 100
@@ -60,7 +64,7 @@ def piece_function(
     buffers = list(function.args[:slots])
     for source, row in zip(buffers[slots - len(division.rows) :], division.rows, strict=True):
         start = builder.mul(piece, I64(division.stride(row)))
-        buffers[row.slot] = builder.gep(source, [start], source_etype=TYPES[row.kind])
+        buffers[row.slot] = builder.gep(source, [start], source_etype=_stored(row.kind))
         _fill(builder, buffers[row.slot], row)
     for body in bodies:
         emitter = _Emitter(builder, buffers, function.args[slots], body, target)
@@ -106,13 +110,18 @@ def _part(builder: Any, division: Division, lo: int, hi: int, piece: Any) -> _Pa
 
 
 def _fill(builder: Any, pointer: Any, fill: Fill) -> None:
-    value = {"add": 0.0, "scatter": 0.0, "max": -np.inf, "min": np.inf}[fill.effect]
-    kind = TYPES[fill.kind]
+    value = neutral(fill.effect, fill.kind)
+    kind = _stored(fill.kind)
     with Loop(builder, 0, fill.size, 1) as i:
         builder.store(
-            ir.Constant(kind, int(value) if fill.kind[0] == "i" else value),
+            ir.Constant(kind, int(value) if fill.kind[0] == "i" else float(value)),
             builder.gep(pointer, [i], source_etype=kind),
         )
+
+
+def _stored(kind: str) -> Any:
+    """The type of an element in memory."""
+    return I8 if kind == "i1" else TYPES[kind]
 
 
 class Loop:
@@ -175,7 +184,7 @@ class _Emitter:
         return depth(at, self.levels)
 
     def _width(self) -> int:
-        if not self.rank or any(e.kind == "scatter" for e in self.body.effects):
+        if not self.rank or any(e.kind == "scatter" for e in self.body.effects) or self.body.ordered == self.rank - 1:
             return 1
         size = max(SIZES[self.nodes[n].kind] for n in self.levels)
         width = self.target.bits // 8 // max(size, 4)
@@ -257,7 +266,7 @@ class _Emitter:
         for k in opened:
             effect = self.body.effects[k]
             kind = self.nodes[effect.node].kind
-            start = {"add": 0, "max": -np.inf, "min": np.inf}[effect.kind]
+            start = neutral(effect.kind, kind)
             for width in {1, self.full}:
                 self.builder.store(self._constant(start, kind, width), self._slot(k, width))
 
@@ -269,8 +278,8 @@ class _Emitter:
             wide = self.builder.load(self._slot(k, self.full), typ=self._wide(kind, self.full))
             total = self._combine(effect.kind, kind, self._across(effect.kind, kind, wide), total)
         pointer = self._pointer(effect.slot, kind, effect.at, env)
-        before = self.builder.load(pointer, typ=TYPES[kind], align=SIZES[kind])
-        self.builder.store(self._combine(effect.kind, kind, before, total), pointer, align=SIZES[kind])
+        before = self._fetch(pointer, kind, 1)
+        self._deposit(self._combine(effect.kind, kind, before, total), pointer, kind)
 
     def _across(self, effect: str, kind: str, wide: Any) -> Any:
         """One number of a vector's lanes."""
@@ -288,8 +297,9 @@ class _Emitter:
 
     def _combine(self, effect: str, kind: str, a: Any, b: Any) -> Any:
         build = self.builder
-        if effect == "add":
-            return build.fadd(a, b) if kind[0] == "f" else build.add(a, b)
+        plain = _COMBINED.get((effect, kind[0]))
+        if plain is not None:
+            return getattr(build, plain)(a, b)
         if kind[0] != "f":
             return build.select(build.icmp_signed(">" if effect == "max" else "<", a, b), a, b)
         first = build.fcmp_ordered(">=" if effect == "max" else "<=", a, b)
@@ -471,8 +481,8 @@ class _Emitter:
         return self.builder.add(self._splat(first), steps)
 
     def _pointer(self, slot: int, kind: str, at: Component, env: dict[int, Any]) -> Any:
-        element = I8 if kind == "i1" else TYPES[kind]
-        return self.builder.gep(self.buffers[slot], [self._position(at, env, wide=False)], source_etype=element)
+        place = self._position(at, env, wide=False)
+        return self.builder.gep(self.buffers[slot], [place], source_etype=_stored(kind))
 
     def _stride(self, at: Component, env: dict[int, Any]) -> int | None:
         """Elements between lanes; None where positions are read at run time and differ between lanes."""
@@ -490,7 +500,7 @@ class _Emitter:
     def _load(self, node: Node, env: dict[int, Any]) -> Any:
         slot, at = node.extra
         kind, b = node.kind, self.builder
-        stored = I8 if kind == "i1" else TYPES[kind]
+        stored = _stored(kind)
         stride = self._stride(at, env)
         if stride is None:
             value = self._gather(slot, kind, stored, at, env)
@@ -560,29 +570,41 @@ class _Emitter:
 
     def _update(self, effect: Effect, kind: str, env: dict[int, Any]) -> None:
         """Combine a value with what is in memory."""
-        b, wide = self.builder, self.width > 1
+        wide = self.width > 1
         how = "add" if effect.kind == "scatter" else effect.kind
         stride = self._stride(effect.at, env) or 0
         pointer = self._pointer(effect.slot, kind, effect.at, env)
         value = self._read(effect.node, env, wide)
         if not wide or stride == 1:
-            before = b.load(pointer, typ=self._wide(kind), align=SIZES[kind])
-            b.store(self._combine(how, kind, before, value), pointer, align=SIZES[kind])
-        else:
-            before = self._load_lanes(pointer, stride, TYPES[kind])
-            self._store_lanes(self._combine(how, kind, before, value), pointer, stride, TYPES[kind])
+            self._deposit(self._combine(how, kind, self._fetch(pointer, kind, self.width), value), pointer, kind)
+            return
+        before = self._load_lanes(pointer, stride, _stored(kind))
+        combined = self._combine(how, kind, self._as_bits(before) if kind == "i1" else before, value)
+        self._store_lanes(self._as_bytes(combined) if kind == "i1" else combined, pointer, stride, _stored(kind))
+
+    def _fetch(self, pointer: Any, kind: str, width: int) -> Any:
+        """Neighbouring elements from memory."""
+        stored = _stored(kind) if width == 1 else ir.VectorType(_stored(kind), width)
+        value = self.builder.load(pointer, typ=stored, align=SIZES[kind])
+        return self._as_bits(value) if kind == "i1" else value
+
+    def _deposit(self, value: Any, pointer: Any, kind: str) -> None:
+        """Neighbouring elements to memory."""
+        self.builder.store(self._as_bytes(value) if kind == "i1" else value, pointer, align=SIZES[kind])
+
+    def _as_bytes(self, value: Any) -> Any:
+        vector = isinstance(value.type, ir.VectorType)
+        return self.builder.zext(value, ir.VectorType(I8, value.type.count) if vector else I8)
 
     def _store(self, effect: Effect, kind: str, env: dict[int, Any]) -> None:
-        b, wide = self.builder, self.width > 1
+        wide = self.width > 1
         value = self._read(effect.node, env, wide)
-        if kind == "i1":
-            value = b.zext(value, I8 if not wide else ir.VectorType(I8, self.width))
         pointer = self._pointer(effect.slot, kind, effect.at, env)
         stride = self._stride(effect.at, env)
         if not wide or stride == 1:
-            b.store(value, pointer, align=SIZES[kind])
+            self._deposit(value, pointer, kind)
             return
-        self._store_lanes(value, pointer, stride or 0, I8 if kind == "i1" else TYPES[kind])
+        self._store_lanes(self._as_bytes(value) if kind == "i1" else value, pointer, stride or 0, _stored(kind))
 
 
 def _align(stored: Any) -> int:

@@ -172,11 +172,30 @@ def _within(index: Index, axes: Sequence[int], shape: Sequence[int]) -> list[Ind
     return [tuple(i) for i in product(*parts)]
 
 
-def _reduce_sum(e: Evaluator, q: Equation, index: Index) -> int:
+def reduced_at(e: Evaluator, q: Equation, index: Index, kind: str) -> int:
+    """What a reduction combines for one element of its argument, in the result's kind."""
+    n = e.at(q.args[0], index)
+    return e.graph.cast(e.graph.cast(n, "i1") if q.primitive.name in _OF_TRUTH else n, kind)
+
+
+_OF_TRUTH = ("all_of", "any_of", "count_true")
+
+
+def _reduce(e: Evaluator, q: Equation, index: Index) -> int:
     x = q.args[0]
     kind = KINDS[q.outs[0].type.dtype]
-    terms = [e.graph.cast(e.at(x, i), kind) for i in _within(index, q.params["axes"], x.type.shape)]
-    return e.graph.total(terms)
+    terms = [reduced_at(e, q, i, kind) for i in _within(index, q.params["axes"], x.type.shape)]
+    name = q.primitive.name
+    if name in ("reduce_sum", "count_true"):
+        return e.graph.total(terms)
+    found = terms[0]
+    for n in terms[1:]:
+        found = (
+            e.graph.arithmetic("mul", found, n)
+            if name == "reduce_prod"
+            else e.graph.node("and" if name == "all_of" else "or", kind, (found, n))
+        )
+    return found
 
 
 def _reduce_extreme(e: Evaluator, q: Equation, index: Index) -> int:
@@ -186,6 +205,30 @@ def _reduce_extreme(e: Evaluator, q: Equation, index: Index) -> int:
     for n in rest:
         first = build(e.graph, name, [first, n], [x.type, x.type], q.outs[0].type)
     return first
+
+
+def stepped(e: Evaluator, q: Equation, index: Index, before: int | None) -> int:
+    """A running operation at an index, from its result one step before; None before the first step."""
+    kind = KINDS[q.outs[0].type.dtype]
+    args = [e.graph.cast(e.at(a, broadcast(index, a.type.shape)), kind) for a in q.args]
+    if before is None:
+        return args[-1]
+    if q.primitive.name == "recur":
+        return e.graph.arithmetic("add", e.graph.arithmetic("mul", args[0], before), args[1])
+    return e.graph.arithmetic("add" if q.primitive.name == "cumsum" else "mul", before, args[0])
+
+
+def _running(e: Evaluator, q: Equation, index: Index) -> int:
+    axis = q.params["axis"]
+    step = index[axis]
+    if not isinstance(step, int):
+        raise Unlowerable(
+            "a running operation at an index that a loop decides", too_long=True
+        )  # so it is kept in memory
+    reverse = q.params.get("reverse", False)
+    first = q.outs[0].type.shape[axis] - 1 if reverse else 0
+    before = (*index[:axis], step + 1 if reverse else step - 1, *index[axis + 1 :])
+    return stepped(e, q, index, None if step == first else e.at(q.outs[0], before))
 
 
 def _contract(e: Evaluator, q: Equation, index: Index) -> int:
@@ -218,7 +261,14 @@ RULES: dict[str, Callable[[Evaluator, Equation, Index], int]] = {
     "broadcast_to": _broadcast_to,
     "concatenate": _concatenate,
     "gather": _gather,
-    "reduce_sum": _reduce_sum,
+    "reduce_sum": _reduce,
+    "reduce_prod": _reduce,
+    "all_of": _reduce,
+    "any_of": _reduce,
+    "count_true": _reduce,
+    "cumsum": _running,
+    "cumprod": _running,
+    "recur": _running,
     "reduce_max": _reduce_extreme,
     "reduce_min": _reduce_extreme,
     "contract": _contract,

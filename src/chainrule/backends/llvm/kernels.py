@@ -11,7 +11,7 @@ import numpy as np
 
 from chainrule.backends.llvm.body import Body, Effect, Fill
 from chainrule.backends.llvm.divide import Division
-from chainrule.backends.llvm.evaluate import INLINE_CONSTANT, Evaluator, gathered, product_at
+from chainrule.backends.llvm.evaluate import INLINE_CONSTANT, Evaluator, gathered, product_at, reduced_at, stepped
 from chainrule.backends.llvm.graph import KINDS
 from chainrule.backends.llvm.index import (
     Box,
@@ -53,6 +53,7 @@ class Lowering:
         self.writes: list[Var] = [e.outs[0] for e in kernel.roots]
         self.slots: dict[Any, int] = {}
         self.order = tuple(range(len(kernel.extents)))
+        self.ordered = self.layout.order(kernel.roots[0])
         self.key = self._walk()
 
     def describe(self, cut: Division | None) -> str:
@@ -132,7 +133,7 @@ class Lowering:
         """Put the loop axis last along which the accesses of memory are cheapest for lanes."""
         rank = len(self.kernel.extents)
         natural = self.order
-        if rank < 2 or any(e.primitive.name == "scatter_add" for e in self.kernel.roots):
+        if rank < 2 or self.ordered is not None or any(e.primitive.name == "scatter_add" for e in self.kernel.roots):
             return
         middle = tuple((n // 2, n // 2 + 1) for n in self.kernel.extents)
         try:
@@ -148,7 +149,7 @@ class Lowering:
     def _fills(self) -> list[Fill]:
         out = []
         for k, e in enumerate(self.kernel.roots):
-            if self.layout.is_fence(e) and not _fills_all(e):
+            if self.layout.is_fence(e) and self.ordered is None and not _fills_all(e):
                 t = e.outs[0].type
                 out.append(Fill(len(self.reads) + k, t.size, KINDS[t.dtype], _effect(e)))
         return out
@@ -169,7 +170,7 @@ class Lowering:
                 if refusal.equation is None:
                     refusal.equation = root
                 raise
-        return Body(box, e.graph, effects)
+        return Body(box, e.graph, effects, self.ordered)
 
     def _root(
         self, e: Evaluator, root: Equation, slot: int, shape: Sequence[int], index: Sequence[Component | None]
@@ -179,6 +180,8 @@ class Lowering:
         name = root.primitive.name
         if name == "scatter_add":
             return [self._scatter(e, root, slot, i) for i in _elements(index, shape)]
+        if self.ordered is not None:
+            return [self._run(e, root, slot, i) for i in _elements(index, shape)]
         if name == "assemble":
             return [effect for i in _elements(index, shape) for effect in _assembled(e, root, slot, i)]
         kind = KINDS[root.outs[0].type.dtype]
@@ -192,12 +195,27 @@ class Lowering:
             axes = root.params["axes"]
             for i in _elements(index, shape):
                 place = tuple(c for k, c in enumerate(i) if k not in axes)
-                terms.setdefault(place, []).append(e.graph.cast(e.at(root.args[0], i), kind))
+                terms.setdefault(place, []).append(reduced_at(e, root, i, kind))
         effect = _effect(root)
         out = root.outs[0].type.shape
         if effect == "add":
             return [Effect(effect, e.graph.total(ns), slot, flat(place, out)) for place, ns in terms.items()]
         return [Effect(effect, n, slot, flat(place, out)) for place, ns in terms.items() for n in ns]
+
+    def _run(self, e: Evaluator, root: Equation, slot: int, index: Index) -> Effect:
+        """One step of a running operation, from what the step before has stored; the loop counts steps, in reverse from the end."""
+        shape, axis = root.outs[0].type.shape, root.params["axis"]
+        step = index[axis]
+        reverse = root.params.get("reverse", False)
+
+        def element(k: Component) -> Index:
+            return (*index[:axis], plus(times(k, -1), shape[axis] - 1) if reverse else k, *index[axis + 1 :])
+
+        at = element(step)
+        if not at_least(step, 1, e.box):
+            return Effect("store", stepped(e, root, at, None), slot, flat(at, shape))
+        before = e.graph.load(slot, flat(element(plus(step, -1)), shape), KINDS[root.outs[0].type.dtype])
+        return Effect("store", stepped(e, root, at, before), slot, flat(at, shape))
 
     def _scatter(self, e: Evaluator, root: Equation, slot: int, index: Index) -> Effect:
         ct, *arrays = root.args

@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
-import numpy as np
-
 from chainrule.backends.llvm import moves
 from chainrule.backends.llvm.blas import matrix_product
 from chainrule.backends.llvm.index import Unlowerable
@@ -39,7 +37,11 @@ LOOPED = 20_000
 """Multiplications of a contraction up to which a loop of ours beats a call of BLAS."""
 
 MOVES = frozenset({"slice", "place", "reshape", "transpose", "broadcast_to", "concatenate", "gather"})
-REDUCTIONS = {"reduce_sum": "add", "reduce_max": "max", "reduce_min": "min"}
+REDUCTIONS = {
+    "reduce_sum": "add", "reduce_prod": "mul", "reduce_max": "max", "reduce_min": "min", "all_of": "and", "any_of": "or",
+    "count_true": "add",
+}  # fmt: skip
+RUNNING = frozenset({"cumsum", "cumprod", "recur"})
 
 
 @dataclass(eq=False)
@@ -92,11 +94,19 @@ class Layout:
         if name in REDUCTIONS:
             loops = self.loops(e.args[0].type.shape)
             return any(a in loops for a in e.params["axes"])
+        if name in RUNNING:
+            return e.params["axis"] in self.loops(e.outs[0].type.shape)
         return name in ("scatter_add", "assemble") or (name == "contract" and summed(e) > SUMMED)
+
+    def order(self, e: Equation) -> int | None:
+        """Which of the loops over an equation's domain must run in order, because each turn uses the result of the one before."""
+        if e.primitive.name not in RUNNING or not self.is_fence(e):
+            return None
+        return self.loops(e.outs[0].type.shape).index(e.params["axis"])
 
     def domain(self, e: Equation) -> Shape:
         """The shape that an equation, as a root, iterates over: its result's, or what it reduces."""
-        if not self.is_fence(e):
+        if not self.is_fence(e) or e.primitive.name in RUNNING:
             return e.outs[0].type.shape
         if e.primitive.name == "contract":
             extents = extents_of(e)
@@ -200,7 +210,9 @@ class Partition:
         if name in MOVES:
             return name != "gather" or all(a.type.dtype.kind == "i" for a in e.args[1:])
         if name in REDUCTIONS:
-            return out.type.dtype.kind == "f" or (name == "reduce_sum" and out.type.dtype == np.int64)
+            return out.type.dtype.kind in ("fi" if name in ("reduce_max", "reduce_min") else "fib")
+        if name in RUNNING:
+            return out.type.dtype.kind in "fi"
         if name == "contract":
             return out.type.dtype.kind == "f" and not is_for_blas(e)
         if name == "assemble":
@@ -270,6 +282,9 @@ class Partition:
 
     def _must_keep(self, e: Equation, k: int, v: Var) -> bool:
         name = e.primitive.name
+        if name in RUNNING and self.layout.is_fence(e) and self._cost(v) > 2:
+            # A loop in order along the last axis has no lanes; another kernel computes its arguments with them.
+            return bool(self.layout.loops(e.outs[0].type.shape)[-1] == e.params["axis"])
         if name == "gather":
             return k == 0
         if name == "reshape":
@@ -345,6 +360,7 @@ class Partition:
                 isinstance(step, Kernel)
                 and alike(step.extents, extents)
                 and (e.primitive.name == "scatter_add") == (step.roots[0].primitive.name == "scatter_add")
+                and self.layout.order(e) == self.layout.order(step.roots[0])
             ):
                 step.roots.append(e)
                 step.extents = tuple(map(max, step.extents, extents))
