@@ -83,8 +83,7 @@ def _same(a: Any, b: Any) -> bool:
 
 
 def _placed(places: Ints) -> Any:
-    here = places >= 0
-    return None if here.all() else here
+    return None if not places.size or places.min() >= 0 else places >= 0
 
 
 Terms = list[Term] | None
@@ -206,9 +205,15 @@ def merged(a: Ints, b: Ints) -> Ints | None:
     """The places of both, where they agree wherever both have one."""
     if a is b:
         return a
-    if a.ndim and a.shape[0] > 64 and not _agree(a[:: a.shape[0] // 16], b[:: a.shape[0] // 16]):
+    few = _few(a)
+    if few is not None and not _agree(a[few], b[few]):
         return None
     return np.maximum(a, b) if _agree(a, b) else None
+
+
+def _few(places: Ints) -> slice | None:
+    """Some elements of a long array, by which most of what does not fit is found out."""
+    return slice(None, None, places.shape[0] // 16) if places.ndim and places.shape[0] > 64 else None
 
 
 def _agree(a: Ints, b: Ints) -> bool:
@@ -218,6 +223,9 @@ def _agree(a: Ints, b: Ints) -> bool:
 def _distributed(term: Term, others: list[Term]) -> bool:
     """Give each element of a term to another that has the same place there, if there is one for all."""
     if any(p.keep is not None for p in term.parts):
+        return False
+    few = _few(term.places)
+    if few is not None and not _covered(term.places[few], [t.places[few] for t in others]):
         return False
     left = term.places >= 0
     shares = []
@@ -231,6 +239,14 @@ def _distributed(term: Term, others: list[Term]) -> bool:
     for other, mine in shares:
         other.parts.extend(p._replace(keep=_box(mine)) for p in term.parts)
     return True
+
+
+def _covered(places: Ints, others: Sequence[Ints]) -> bool:
+    """Whether every place is that of another term too."""
+    left = places >= 0
+    for other in others:
+        left = left & (other != places)
+    return not left.any()
 
 
 def _box(mask: NDArray[np.bool_]) -> Any:
@@ -258,7 +274,8 @@ def _forwards(graph: Linearised) -> list[Terms]:
 
 
 def _numbers(offset: int, shape: Shape) -> Ints:
-    return np.arange(offset, offset + prod(shape)).reshape(shape)
+    last = offset + prod(shape)
+    return np.arange(offset, last, dtype=np.int32 if last < 2**31 else np.int64).reshape(shape)
 
 
 def _entering(graph: Linearised, found: Sequence[Terms], v: int, edges: Sequence[int]) -> Terms:
