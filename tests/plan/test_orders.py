@@ -1,5 +1,6 @@
 """All orders give the same Jacobian; predicted multiplications are exact; plans are kept and passed back; limits hold."""
 
+import inspect
 import pickle
 import tracemalloc
 
@@ -178,10 +179,12 @@ def test_plan_refuses_other_functions():
             cr.plan(f, X)
 
 
-def test_package_is_reached_through_the_function_that_hides_it():
+def test_package_is_called_as_a_function_and_has_its_modules():
     import chainrule.plan.chain as module
 
     assert cr.plan.chain is module
+    assert next(iter(inspect.signature(cr.plan).parameters)) == "transform"
+    assert "cumulat" in cr.plan.__doc__
     assert cr.plan.elimination_order([("x", "v"), ("v", "y")], ["x"], ["y"], effort="fast") == (["v"], 1)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
-import sys
+import inspect
+import types
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
-import chainrule.plan  # noqa: F401 - `plan` below takes its name and shows what is in it
+import chainrule.plan
 from chainrule.ir.types import Array
 from chainrule.transforms import reverse
 
@@ -119,5 +120,14 @@ def plan(
     return known.way().make_plan(known.transform, known.function, graph, parse_memory(memory), effort)
 
 
-# This function has the name of the package chainrule.plan, and hides it: what is in the package is reached through either.
-plan.__dict__ = vars(sys.modules["chainrule.plan"])
+class _CallablePackage(types.ModuleType):
+    """The package chainrule.plan, which is called as the function of that name."""
+
+    __call__ = staticmethod(plan)
+    __signature__ = inspect.signature(plan)
+
+
+chainrule.plan.__class__ = _CallablePackage
+vars(chainrule.plan)["__doc__"] = plan.__doc__
+if not TYPE_CHECKING:
+    plan = chainrule.plan
