@@ -6,6 +6,7 @@ abstract trace and the registry live below everything that needs them, and `ops.
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -90,7 +91,7 @@ class Primitive(ABC):
     outputs: int = 1
     # For each argument (args, out, params, ct, product) -> its cotangent, None where that is zero: what sweeps ask of operations
     # of one output in the place of `pullback`. `product(ct, d)` is how the sweep under way multiplies by coefficients.
-    pulls: Sequence[Callable[..., Any]] = ()
+    pulls: Sequence[Callable[..., Any]] | dict[int, Callable[..., Any]] = ()
     # (buffer, ct, *args, **params) -> buffer: of operations whose adjoint fills but a part of the first argument's cotangent, and
     # no other's, the function that adds that part into a plain buffer in place, or where that is None, into fresh zeros. It
     # returns None where the part's place is traced.
@@ -249,6 +250,18 @@ def _lookup(name: str) -> Primitive:
 Partial: TypeAlias = "Callable[..., LinearMap | None] | int | None"
 
 
+class _VariadicPulls(dict[int, Callable[..., Any]]):
+    """The adjoints of the partials of any number of arguments, made as they are asked for."""
+
+    def __init__(self, rule: Callable[..., Any]) -> None:
+        self.rule = rule
+        self[0] = self[0]  # not empty, which would say that there are none
+
+    def __missing__(self, k: int) -> Callable[..., Any]:
+        self[k] = _pull_map(functools.partial(self.rule, k))
+        return self[k]
+
+
 def _pull_map(rule: Any) -> Callable[..., Any]:
     """The adjoint of the linear map that a partial is."""
 
@@ -287,8 +300,10 @@ class RoomPrimitive(Elementary):
         self.differentiable = self.variadic is not None or any(p != 0 for row in self._rows for p in row)
         self.has_missing = self.variadic is None and any(p is None for row in self._rows for p in row)
         self.ordinary = self.outputs == 1 and self.differentiable and not self.has_missing
-        if self.ordinary and self.variadic is None and self.accumulate is None:
-            self.pulls = tuple(map(_pull_map, self.partials))
+        if self.ordinary and self.accumulate is None:
+            self.pulls = (
+                tuple(map(_pull_map, self.partials)) if self.variadic is None else _VariadicPulls(self.variadic)
+            )
         # The value is called on every operation: an instance attribute saves one Python call.
         self.value = self.compute  # type: ignore[method-assign]
         ops.register(self)

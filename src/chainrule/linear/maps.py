@@ -317,13 +317,14 @@ class Place(LinearMap):
 
     def __init__(self, key: Any, x: Array, out_shape: Shape) -> None:
         self.key = key
-        super().__init__(x, out_shape)
+        LinearMap.__init__(self, x, out_shape)
 
     def apply(self, t: Array) -> Array:
         return ops.place(t, key=self.key, shape=self.out_shape)
 
     def adjoint(self, ct: Array) -> Array:
-        return convert(ops.slice(ct, key=self.key), self.in_dtype)
+        ct = ops.slice(ct, key=self.key)
+        return ct if ct.dtype is self.in_dtype else convert(ct, self.in_dtype)
 
     def pattern(self) -> csr_array:
         return patterns.transposed(patterns.moved(self.out_shape, lambda positions: positions[self.key]))

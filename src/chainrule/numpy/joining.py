@@ -39,12 +39,19 @@ def concatenate(
         raise ValueError("need at least one array to concatenate")
     if axis is None:
         parts, axis = [ravel(p) for p in parts], 0
+    joined = ops.concatenate(*parts, axis=_join_axis(parts, axis))
+    return joined if dtype is None else joined.astype(dtype)
+
+
+def _join_axis(parts: Sequence[Any], axis: Any) -> int:
+    """The axis along which arrays are joined, checked."""
+    if type(axis) is int and axis == 0 and {p.ndim for p in parts} == {1}:
+        return 0
     if any(p.ndim == 0 for p in parts):
         raise ValueError("zero-dimensional arrays cannot be concatenated")
     at = axis_index(axis, parts[0].ndim)
     _check_join(parts, at)
-    joined = ops.concatenate(*parts, axis=at)
-    return joined if dtype is None else joined.astype(dtype)
+    return at
 
 
 def _check_join(parts: Sequence[Any], axis: int) -> None:
