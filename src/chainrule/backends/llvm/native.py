@@ -26,6 +26,7 @@ from chainrule.backends.llvm import blas, canonical, segments
 from chainrule.backends.llvm.blas import MatrixProduct
 from chainrule.backends.llvm.functions import Functions
 from chainrule.backends.llvm.index import Unlowerable
+from chainrule.backends.llvm.inline import decide_inlining
 from chainrule.backends.llvm.kernels import Lowering
 from chainrule.backends.llvm.left import why_left
 from chainrule.backends.llvm.memory import plan_memory
@@ -40,7 +41,6 @@ from chainrule.backends.llvm.schedule import (
     Stretch,
     Tree,
     by_numpy_in,
-    called_again,
     is_native,
     schedule,
     touched,
@@ -91,9 +91,8 @@ class Code:
             self.number(v)
         self.by_numpy = {o for n in by_numpy_in(trees) for e in n.rows for o in e.outs}
         self.places, self.workspace = plan_memory(when, {*program.inputs, *program.outputs, *self.by_numpy})
-        for f in called_again(trees):
-            f.attributes.add("noinline")
         self.steps += self._stretches(trees, 0, {})
+        decide_inlining(self.module)
 
     def number(self, a: Buffer) -> int:
         """The place of a buffer in the table; the first two are the status and the workspace."""

@@ -6,7 +6,6 @@ bytes from row to row, its address is computed; where it does not, it is read fr
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -147,20 +146,6 @@ def by_numpy_in(nodes: Sequence[Tree]) -> Iterator[ByNumpy]:
             yield node
         elif isinstance(node, Repeat):
             yield from by_numpy_in(node.nodes)
-
-
-def called_again(nodes: Sequence[Tree]) -> set[Any]:
-    """The functions that are called at more than one place: they stay functions, which keeps code short and LLVM quick."""
-    counts = Counter(function for function in _called(nodes))
-    return {function for function, n in counts.items() if n > 1}
-
-
-def _called(nodes: Sequence[Tree]) -> Iterator[Any]:
-    for node in nodes:
-        if isinstance(node, Call):
-            yield node.function
-        elif isinstance(node, Repeat):
-            yield from _called(node.nodes)
 
 
 def is_native(node: Tree) -> bool:
