@@ -31,6 +31,7 @@ from chainrule.linear.algebra import (
     Entries,
     Total,
     add,
+    as_einsum,
     compose,
     density,
     to_dense,
@@ -69,6 +70,8 @@ def some_maps(seed=0):
         Expand(of(4), (3, 4)),
         Reshape(of(3, 4), (12,)),
         Reshape(of(12), (3, 4)),
+        Reshape(of(3, 1), (1, 3)),
+        Reshape(of(1, 3), (3, 1)),
         Slice((slice(None), slice(1, 2)), of(3, 4), of(3, 1)),
         Slice((1,), of(3, 4), of(4)),
         Slice((slice(None, None, -1),), of(4), of(4)),
@@ -133,6 +136,7 @@ def test_sum_is_sum():
 def test_transpose_is_transpose():
     for m in MAPS:
         agrees(transpose(m), matrix_of(m).T)
+        assert transpose(m).in_dtype == F
         agrees(transpose(transpose(m)), matrix_of(m))
 
 
@@ -172,6 +176,27 @@ def test_selection_beats_infinite_partial():
     with np.errstate(all="ignore"):
         chosen = compose(Mask(np.array([True, False]), of(2), of(2)), Diagonal(np.array([1.0, np.inf]), of(2), of(2)))
     assert to_dense(chosen).tolist() == [[1.0, 0.0], [0.0, 0.0]]
+
+
+def test_selection_beats_what_is_infinite_on_the_way_back_too():
+    mask = as_einsum(Mask(np.array([True, False]), of(2), of(2)))
+    with np.errstate(all="ignore"):
+        assert transpose(mask).apply(np.array([1.0, np.inf])).tolist() == [1.0, 0.0]
+
+
+def test_multiplications_are_counted():
+    assert as_einsum(Contract(np.ones((5, 4)), (1,), (0, 1), (0,), of(4), of(5))).multiplications() == 20
+    assert as_einsum(SumOver((0,), of(3, 4), of(4))).multiplications() == 0
+    rows, columns = np.array([0, 3, 3]), np.array([1, 1, 2])
+    assert Entries(rows, columns, np.ones(3), (4,), (4,), F).multiplications() == 3
+    assert Entries(rows, columns, None, (4,), (4,), F).multiplications() == 0
+
+
+def test_a_composition_converts_between_its_parts():
+    z = ArrayType((2,), np.dtype(complex))
+    found = Composition(Conjugate(z), Scale(3.0, of(2), of(2))).apply(np.array([1.0, 2.0]))
+    assert found.dtype == complex
+    np.testing.assert_array_equal(found, [3.0, 6.0])
 
 
 def test_conjugation_is_kept_as_it_is():

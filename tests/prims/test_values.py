@@ -209,3 +209,15 @@ def test_scalars_stay_scalars():
         ops.count_true(np.ones(2), axes=(0,)),
     ):
         assert isinstance(out, np.generic)
+
+
+def test_of_a_stack_only_what_is_singular_is_nan():
+    a = np.stack([np.ones((2, 2)), np.diag([2.0, 4.0])])
+    expected = np.stack([np.full((2, 2), np.nan), np.diag([0.5, 0.25])])
+    np.testing.assert_array_equal(ops.inv.value(a, singular="nan"), expected)
+    np.testing.assert_array_equal(ops.solve.value(a, np.stack([np.eye(2)] * 2), singular="nan"), expected)
+
+
+def test_logsumexp_of_infinities_among_large_numbers_does_not_warn():
+    value = ops.reduce_logsumexp.value
+    np.testing.assert_array_equal(value(np.array([[np.inf, 1e3], [-np.inf, -np.inf]]), axes=(1,)), [np.inf, -np.inf])

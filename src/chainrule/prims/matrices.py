@@ -221,7 +221,7 @@ class MatrixMap(LinearMap):
         self.in_shape = x.shape
         self.in_dtype = x.dtype
         self.out_shape = out.shape
-        n = max(x.shape[-2:], default=1)
+        n = max(x.shape[-2:])
         self.cost = 4 * n * prod(x.shape) if cost is None else cost
 
     def apply(self, t: Array) -> Array:
