@@ -6,6 +6,7 @@ import scipy.sparse as sp
 import scipy.sparse.linalg
 
 import chainrule as cr
+from chainrule.trace import sparse
 
 DENSE = sp.random_array((5, 4), density=0.4, rng=np.random.default_rng(3)).toarray()
 KINDS = [
@@ -95,3 +96,17 @@ def test_operations_by_elements_name_the_repair(kind):
     for f in (lambda x: s + x, lambda x: x * s, lambda x: s * x[None, :], lambda x: s.multiply(x)):
         with pytest.raises(cr.TraceError, match=r"toarray|no derivative"):
             cr.grad(lambda x: np.sum(f(x)))(X)
+
+
+def test_layouts_are_kept_while_their_matrix_lives():
+    matrices = [sp.csr_array(DENSE)]
+    f = lambda x: np.sum((matrices[0] @ x) ** 2)
+    cr.grad(f)(X)
+    key = id(matrices[0].indices)
+    kept = sparse._layouts[key][2]
+    cr.grad(f)(X)
+    assert sparse._layouts[key][2] is kept
+    matrices[0].indices[:] = matrices[0].indices[::-1].copy()
+    np.testing.assert_allclose(cr.grad(f)(X), 2 * matrices[0].T @ (matrices[0] @ X))
+    matrices.clear()
+    assert key not in sparse._layouts

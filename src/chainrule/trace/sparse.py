@@ -9,6 +9,7 @@ A matrix of scipy.sparse in a product with traced values is one whose entries ar
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from chainrule.ir.primitive import is_tracer, ops
 from chainrule.ir.types import Array
 from chainrule.linear.maps import Slot
 from chainrule.trace.numpy_protocols import is_sparse
+from chainrule.trace.operands import fingerprint
 from chainrule.trace.tree import NAMESPACE
 
 Ints = NDArray[Any]
@@ -28,12 +30,13 @@ Ints = NDArray[Any]
 class Layout:
     """Where the entries of a matrix are, in CSR form; compared by identity."""
 
-    __slots__ = ("_like", "_rows", "indices", "indptr", "shape")
+    __slots__ = ("_columns", "_like", "_rows", "indices", "indptr", "shape")
 
     def __init__(self, indptr: Ints, indices: Ints, shape: tuple[int, int]) -> None:
         kind = np.int32 if max(*shape, len(indices)) < 2**31 - 1 else np.int64
         self.indptr, self.indices, self.shape = indptr.astype(kind), indices.astype(kind), shape
         self._rows: Ints | None = None
+        self._columns: Ints | None = None
         self._like: dict[str, Any] | None = None
 
     @property
@@ -42,6 +45,13 @@ class Layout:
         if self._rows is None:
             self._rows = np.repeat(np.arange(self.shape[0]), np.diff(self.indptr))
         return self._rows
+
+    @property
+    def columns(self) -> Ints:
+        """The column of each entry, of the type that NumPy's indexing would convert other integers to at each use."""
+        if self._columns is None:
+            self._columns = self.indices.astype(np.intp)
+        return self._columns
 
     def matrix(self, data: Any) -> Any:
         """The matrix with these entries: a csr_array, or a SparseMatrix while they are traced; of a batch a list of them."""
@@ -92,7 +102,7 @@ class SparseMatrix:
 
     @property
     def _places(self) -> tuple[Ints, Ints]:
-        rows, columns = self.layout.rows, self.layout.indices
+        rows, columns = self.layout.rows, self.layout.columns
         return (columns, rows) if self.turned else (rows, columns)
 
     def toarray(self) -> Array:
@@ -144,8 +154,24 @@ def _constant(m: Any) -> SparseMatrix:
             f"a {type(m).__name__} of shape {m.shape} in a product with traced values",
             "Give it two axes, m.reshape(1, -1), or make it dense, m.toarray().",
         )
+    if m.format == "csc":
+        return SparseMatrix(m.data, _layout(m.indptr, m.indices, m.shape[::-1]), turned=True)
     m = m.tocsr()
-    return SparseMatrix(m.data, Layout(m.indptr, m.indices, m.shape))
+    return SparseMatrix(m.data, _layout(m.indptr, m.indices, m.shape))
+
+
+# The layouts of matrices that are alive, by the array of their indices.
+_layouts: dict[int, tuple[weakref.ref[Ints], bytes, Layout]] = {}
+
+
+def _layout(indptr: Ints, indices: Ints, shape: tuple[int, int]) -> Layout:
+    """The layout of a matrix, made when it is first met, and anew where its indices have been written into."""
+    key, mark = id(indices), fingerprint(indptr) + fingerprint(indices)
+    known = _layouts.get(key)
+    if known is None or known[1] != mark or known[2].shape != shape:
+        gone = weakref.ref(indices, lambda _: _layouts.pop(key, None))
+        known = _layouts[key] = (gone, mark, Layout(indptr, indices, shape))
+    return known[2]
 
 
 def _turned(m: Any) -> Any:
