@@ -150,3 +150,58 @@ def test_a_running_result_is_read_at_any_index(pieces):
     y = draw(50, 60)
     same(native(lambda y: np.cumsum(np.cumsum(y, axis=0), axis=1).T, y), np.cumsum(np.cumsum(y, 0), 1).T, 1e-13)
     same(native(lambda y: np.cumsum(y), y), np.cumsum(y))
+
+
+WHOLE = np.array([0, 1, -1, 2, -2, 3, -3, 7, -7, 62, 63, 64, 65, 1000, 2**62, -(2**62), 2**63 - 1, -(2**63)])
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.int32])
+@np.errstate(all="ignore")
+def test_division_and_shifts_of_integers(dtype):
+    x, y = (a.ravel().copy() for a in np.meshgrid(WHOLE.astype(dtype), WHOLE.astype(dtype)))
+    for f in (np.floor_divide, np.remainder, np.fmod, np.left_shift, np.right_shift):
+        for part in (slice(None), slice(3)):
+            same(native(f, x[part], y[part]), f(x[part], y[part]))
+
+
+SPECIAL = np.array(
+    [0.0, -0.0, 1.0, -1.0, 0.5, 3.0, 1e-320, 1e-20, 1e20, 1e308, np.inf, -np.inf, np.nan, -np.nan, 700.0, -1100.0]
+)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@np.errstate(all="ignore")
+def test_signs_and_sums_of_powers_and_sinc(dtype):
+    rng = np.random.default_rng(0)
+    x, y = (
+        a.ravel().astype(dtype)
+        for a in np.meshgrid(np.r_[SPECIAL, rng.normal(size=20)], np.r_[SPECIAL, rng.normal(size=20)])
+    )
+    ulp = 2 * float(np.finfo(dtype).eps)
+    same(native(np.signbit, x), np.signbit(x))
+    for f in (lambda x: np.signbit(x[:3]), lambda x: np.sinc(x[:3])):
+        same(native(f, x), f(x), ulp)
+    found, expected = native(np.logaddexp2, x, y), np.logaddexp2(x, y)
+    near = np.where(
+        np.isfinite(expected) & (expected != 0), expected, 1
+    )  # relative; near 0 relative to the larger argument
+    size = np.maximum(np.abs(near), np.where(np.abs(near) < 1, 1, 0)).astype(dtype)
+    same(found / size, expected / size, 2 * ulp)
+    moderate = x[np.abs(x) < 1e5]
+    same(native(np.sinc, moderate), np.sinc(moderate), ulp)
+    assert np.isnan(native(np.sinc, np.array([np.inf, np.nan] * 20, dtype))).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int64])
+def test_the_first_extreme_along_a_short_axis(dtype):
+    rng = np.random.default_rng(1)
+    x = rng.integers(-2, 3, (4000, 5)).astype(dtype)
+    if dtype != np.int64:
+        x[rng.random(x.shape) < 0.1] = np.nan
+        x[rng.random(x.shape) < 0.1] = -np.inf
+        x[rng.random(x.shape) < 0.1] = -0.0
+    for f in (np.argmax, np.argmin):
+        same(native(lambda x: f(x, axis=1), x), f(x, axis=1))
+        same(native(lambda x: f(x, axis=0), x[:7].T.copy()), f(x[:7].T, axis=0))
+        same(native(lambda x: f(x[3]), x), f(x[3]))
+        assert cr.jit(f)(x.ravel()) == f(x.ravel())  # along a loop, by NumPy

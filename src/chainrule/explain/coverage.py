@@ -92,10 +92,11 @@ def _as_list(out: Any) -> list[Any]:
 
 
 def _is_native(primitive: Primitive) -> bool:
-    """Whether kernels compute some sample of a primitive, or have an operation of its name."""
-    if primitive.name in OPERATIONS:
-        return True
-    programs = (_recorded(primitive, *sample) for sample in primitive.samples())
+    """Whether kernels compute some sample of a primitive; or, where it has none, have an operation of its name."""
+    samples = list(primitive.samples())
+    if not samples:
+        return primitive.name in OPERATIONS
+    programs = (_recorded(primitive, *sample) for sample in samples)
     plans = (Partition(program, Layout.of(program), set(), set()).plan() for program in programs if program.equations)
     return any(all(isinstance(step, Kernel) for step in plan.steps) for plan in plans)
 

@@ -30,7 +30,7 @@ _FLOATING = {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv", "neg": 
 _CONTRACTED = ("fadd", "fsub", "fmul")  # a product and a sum may be rounded once
 _WHOLE = {
     "add": "add", "sub": "sub", "mul": "mul", "neg": "neg", "select": "select", "and": "and_", "or": "or_", "xor": "xor",
-    "not": "not_",
+    "not": "not_", "quotient": "sdiv", "rest": "srem", "shl": "shl", "shr": "ashr",
 }  # fmt: skip
 
 

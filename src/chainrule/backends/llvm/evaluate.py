@@ -207,6 +207,25 @@ def _reduce_extreme(e: Evaluator, q: Equation, index: Index) -> int:
     return first
 
 
+def _search(e: Evaluator, q: Equation, index: Index) -> int:
+    """Where the extreme is first; the first NaN, if there is one."""
+    g, x, axis = e.graph, q.args[0], q.params["axis"]
+    place = g.constant(0, KINDS[q.outs[0].type.dtype])
+    best = None
+    for k, at in enumerate(_within(index, (axis,), x.type.shape)):
+        value = e.at(x, at)
+        if best is None:
+            best = value
+            continue
+        better = g.compare("gt" if q.primitive.name == "argmax" else "lt", value, best)
+        if x.type.dtype.kind == "f":
+            first = g.node("and", "i1", (g.compare("ne", value, value), g.compare("eq", best, best)))
+            better = g.node("or", "i1", (better, first))
+        place = g.select(better, g.constant(k, KINDS[q.outs[0].type.dtype]), place)
+        best = g.select(better, value, best)
+    return place
+
+
 def stepped(e: Evaluator, q: Equation, index: Index, before: int | None) -> int:
     """A running operation at an index, from its result one step before; None before the first step."""
     kind = KINDS[q.outs[0].type.dtype]
@@ -266,6 +285,8 @@ RULES: dict[str, Callable[[Evaluator, Equation, Index], int]] = {
     "all_of": _reduce,
     "any_of": _reduce,
     "count_true": _reduce,
+    "argmax": _search,
+    "argmin": _search,
     "cumsum": _running,
     "cumprod": _running,
     "recur": _running,

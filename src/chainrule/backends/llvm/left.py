@@ -5,10 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from chainrule.backends.llvm.operations import OPERATIONS, kind_of
-from chainrule.backends.llvm.partition import MOVES, REDUCTIONS, RUNNING
+from chainrule.backends.llvm.partition import MOVES, REDUCTIONS, RUNNING, SEARCHES
 from chainrule.ir.program import Equation
 
-_LOWERED = {*OPERATIONS, *MOVES, *REDUCTIONS, *RUNNING, "contract", "scatter_add", "where", "convert", "discretise"}
+_LOWERED = {
+    *OPERATIONS,
+    *MOVES,
+    *REDUCTIONS,
+    *RUNNING,
+    *SEARCHES,
+    "contract",
+    "scatter_add",
+    "where",
+    "convert",
+    "discretise",
+}
 
 
 def why_left(e: Equation, refused: Mapping[Equation, str]) -> str:

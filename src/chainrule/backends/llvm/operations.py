@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from chainrule.backends.llvm.graph import KINDS, Graph
+from chainrule.backends.llvm.graph import DTYPES, KINDS, Graph
 from chainrule.ir.types import ArrayType
 
 Builder = Callable[[Graph, list[int], str], int]
@@ -104,6 +104,62 @@ def _boolean(op: str) -> Builder:
     return lambda g, a, kind: g.node(op, kind, (g.cast(a[0], "i1"), g.cast(a[1], "i1")))
 
 
+def _signbit(g: Graph, a: list[int], kind: str) -> int:
+    of = g.nodes[a[0]].kind
+    return g.compare("lt", g.node("copysign", of, (g.constant(1, of), a[0])), g.constant(0, of))
+
+
+def _divided(g: Graph, a: list[int], kind: str) -> tuple[int, int, int]:
+    """Quotient, rounded towards zero, and rest of integers: 0 and 0 for a divisor of 0; and whether they are to be rounded down."""
+    x, y = a
+    zero, one, less = (g.constant(c, kind) for c in (0, 1, -1))
+    is_zero, is_less = g.compare("eq", y, zero), g.compare("eq", y, less)  # the least integer has no quotient by -1
+    safe = g.select(g.node("or", "i1", (is_zero, is_less)), one, y)
+    quotient = g.select(is_zero, zero, g.select(is_less, g.negative(x), g.node("quotient", kind, (x, safe))))
+    rest = g.node("rest", kind, (x, safe))
+    apart = g.node("xor", "i1", (g.compare("lt", rest, zero), g.compare("lt", y, zero)))
+    return quotient, rest, g.node("and", "i1", (g.compare("ne", rest, zero), apart))
+
+
+def _floor_divide(g: Graph, a: list[int], kind: str) -> int:
+    quotient, _, down = _divided(g, a, kind)
+    return g.select(down, g.arithmetic("sub", quotient, g.constant(1, kind)), quotient)
+
+
+def _remainder(g: Graph, a: list[int], kind: str) -> int:
+    _, rest, down = _divided(g, a, kind)
+    return g.select(down, g.arithmetic("add", rest, a[1]), rest)
+
+
+def _shift(op: str) -> Builder:
+    """A shift; one by more than there are bits, or by less than none, is by all of them."""
+
+    def build(g: Graph, a: list[int], kind: str) -> int:
+        x, y = a
+        zero, most = g.constant(0, kind), g.constant(8 * DTYPES[kind].itemsize - 1, kind)
+        inside = g.node("and", "i1", (g.compare("ge", y, zero), g.compare("le", y, most)))
+        shifted = g.node(op, kind, (x, g.select(inside, y, most)))
+        return g.select(inside, shifted, zero) if op == "shl" else shifted
+
+    return build
+
+
+def _logaddexp2(g: Graph, a: list[int], kind: str) -> int:
+    x, y = a
+    apart = g.arithmetic("sub", x, y)
+    power = g.node("call", kind, (g.negative(g.unary("abs", apart)),), "exp2")
+    more = g.arithmetic("mul", g.node("call", kind, (power,), "log1p"), g.constant(np.log2(np.e), kind))
+    larger = g.select(g.compare("gt", apart, g.constant(0, kind)), x, y)
+    far = g.select(g.compare("ne", apart, apart), apart, g.arithmetic("add", larger, more))  # NaN stays
+    return g.select(g.compare("eq", x, y), g.arithmetic("add", x, g.constant(1, kind)), far)
+
+
+def _sinc(g: Graph, a: list[int], kind: str) -> int:
+    y = g.arithmetic("mul", a[0], g.constant(np.pi, kind))
+    wave = g.arithmetic("div", g.node("call", kind, (y,), "sin"), y)
+    return g.select(g.compare("eq", y, g.constant(0, kind)), g.constant(1, kind), wave)
+
+
 def _xlogy(g: Graph, a: list[int], kind: str) -> int:
     x, y = a
     zero = g.constant(0, kind)
@@ -123,6 +179,14 @@ def _log_expit(g: Graph, a: list[int], kind: str) -> int:
 
 
 OPERATIONS: dict[str, Operation] = {
+    "signbit": Operation(_signbit, "f", "own"),
+    "floor_divide": Operation(_floor_divide, "i", cost=20),
+    "remainder": Operation(_remainder, "i", cost=20),
+    "fmod": Operation(lambda g, a, kind: _divided(g, a, kind)[1], "i", cost=20),
+    "left_shift": Operation(_shift("shl"), "i"),
+    "right_shift": Operation(_shift("shr"), "i"),
+    "logaddexp2": Operation(_logaddexp2, "f", cost=40),
+    "sinc": Operation(_sinc, "f", cost=25),
     "xlogy": Operation(_xlogy, "f", cost=20),
     "entr": Operation(_entr, "f", cost=20),
     "log_expit": Operation(_log_expit, "f", cost=30),

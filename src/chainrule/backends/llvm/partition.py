@@ -41,6 +41,7 @@ REDUCTIONS = {
     "reduce_sum": "add", "reduce_prod": "mul", "reduce_max": "max", "reduce_min": "min", "all_of": "and", "any_of": "or",
     "count_true": "add",
 }  # fmt: skip
+SEARCHES = frozenset({"argmax", "argmin"})
 RUNNING = frozenset({"cumsum", "cumprod", "recur"})
 
 
@@ -146,6 +147,8 @@ def _mixed_extents(equations: Sequence[Equation]) -> set[int]:
         shape = e.args[0].type.shape if e.args else ()
         if e.primitive.name in REDUCTIONS:
             found.update(shape[a] for a in e.params["axes"])
+        elif e.primitive.name in RUNNING or e.primitive.name in SEARCHES:
+            found.add(shape[e.params["axis"]])
         elif e.primitive.name in ("slice", "place"):
             whole = shape if e.primitive.name == "slice" else e.outs[0].type.shape
             try:
@@ -209,10 +212,8 @@ class Partition:
         name, out = e.primitive.name, e.outs[0]
         if name in MOVES:
             return name != "gather" or all(a.type.dtype.kind == "i" for a in e.args[1:])
-        if name in REDUCTIONS:
-            return out.type.dtype.kind in ("fi" if name in ("reduce_max", "reduce_min") else "fib")
-        if name in RUNNING:
-            return out.type.dtype.kind in "fi"
+        if name in REDUCTIONS or name in RUNNING or name in SEARCHES:
+            return self._is_native_along(e)
         if name == "contract":
             return out.type.dtype.kind == "f" and not is_for_blas(e)
         if name == "assemble":
@@ -220,6 +221,13 @@ class Partition:
         if name == "scatter_add":
             return out.type.dtype.kind == "f" and all(a.type.dtype.kind == "i" for a in e.args[1:])
         return lowers(name, [a.type for a in e.args], out.type)
+
+    def _is_native_along(self, e: Equation) -> bool:
+        """Whether kernels reduce along axes as an equation does."""
+        name, given, made = e.primitive.name, e.args[0].type, e.outs[0].type.dtype.kind
+        if name in SEARCHES:  # along axes that are written out
+            return given.dtype.kind in "fi" and e.params["axis"] not in self.layout.loops(given.shape)
+        return made in ("fi" if name in RUNNING or REDUCTIONS[name] in ("max", "min") else "fib")
 
     # ---- decisions
 
