@@ -13,6 +13,7 @@ from chainrule.api.hessians import gradient_graph
 from chainrule.api.jacobians import jacobian_graph
 from chainrule.ir.primitive import ops
 from chainrule.plan.execute import forward_blocks
+from chainrule.plan.machine import Machine, set_machine
 from chainrule.staging import jit
 from chainrule.testing.laws import _restricted, active
 from chainrule.transforms.assembly import assembled, assembly
@@ -219,6 +220,27 @@ def test_one_kernel_computes_the_hessian_of_rosenbrock():
     staged = jit(cr.hessian(f, sparse=True))
     np.testing.assert_allclose(staged(x).toarray(), cr.hessian(f, sparse=True)(x).toarray(), rtol=1e-12)
     assert str(cr.explain(staged, x)).count("kernel over") == 1
+
+
+def test_staged_functions_count_no_calls():
+    """Many operations on short arrays: sweeps by NumPy are fewer calls, native code has none."""
+    i = np.array([0, 1, 2, 0, 1])
+
+    def f(x):
+        y = x[i]
+        return np.stack([np.sum(np.sin(y * (k + 1)) * y, axis=1) for k in range(6)], axis=1).ravel()
+
+    x = RNG.normal(size=(3, 3))
+    J = cr.jacobian(f, sparse=True)
+    set_machine(Machine(call=1.0, byte=1e-12, product=1e-12))
+    try:
+        assert cr.plan(J, x).chosen.kind == "compressed"
+        J(x)
+        text = str(cr.explain(jit(J), x))
+    finally:
+        set_machine(None)
+    assert "assemble" in text
+    np.testing.assert_allclose(jit(J)(x).toarray(), J(x).toarray(), rtol=1e-12)
 
 
 def test_no_entry_is_multiplied_by_zeros_of_seeds():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 from typing import Any, Literal
 
@@ -86,9 +87,10 @@ class Accumulator:
         direct = prepared.direct(graph, known)
         if direct is None:
             return None
-        if known.is_direct is None:
-            known.is_direct = _is_cheaper(graph, direct, prepared)
-        return direct if known.is_direct else None
+        staged = any(map(is_recorded, graph.values))
+        if staged not in known.is_direct:
+            known.is_direct[staged] = _is_cheaper(graph, direct, prepared, staged=staged)
+        return direct if known.is_direct[staged] else None
 
     def prepared(self, graph: Linearised) -> Prepared:
         """The patterns that are known for a graph's inputs and outputs."""
@@ -205,9 +207,12 @@ class Accumulator:
         return _forward_only(f, leaves, [t.shape for t in outs], chunk)
 
 
-def _is_cheaper(graph: Linearised, direct: Direct, prepared: Prepared) -> bool:
-    """Whether entries are computed faster directly than by compressed sweeps, which are coloured only if that is in doubt."""
-    costs = Costs(machine(), None, 0)
+def _is_cheaper(graph: Linearised, direct: Direct, prepared: Prepared, *, staged: bool) -> bool:
+    """Whether entries are computed faster directly than by compressed sweeps, which are coloured only if that is in doubt.
+
+    Calls of NumPy cost nothing in a function that is being staged.
+    """
+    costs = Costs(replace(machine(), call=0.0) if staged else machine(), None, 0)
     seconds = orders.directly(graph, costs, direct, sparse=True).seconds
     if seconds <= orders.least_compressed(graph, costs, len(direct.layout.indices), sparse=True).seconds:
         return True

@@ -8,7 +8,7 @@ same structure; at another branch, or other indices, it is prepared anew.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
@@ -120,7 +120,7 @@ def _symmetric(found: csr_array, sweep: int) -> Colouring:
 @dataclass(eq=False)
 class Known:
     """What was found out for one structure: its compression, None where its pattern is not worth one; how its entries are
-    computed directly, None where they cannot be; and which of the two is taken.
+    computed directly, None where they cannot be; and whether they are, in staged functions (True) and others (False).
     """
 
     structure: Structure
@@ -128,7 +128,7 @@ class Known:
     direct: Direct | None = None
     is_coloured: bool = False
     is_tried: bool = False
-    is_direct: bool | None = None
+    is_direct: dict[bool, bool] = field(default_factory=dict)
 
 
 class Prepared:

@@ -42,7 +42,7 @@ At = tuple[int, ...] | None
 
 # Sums of more elements than this are not taken apart, and vertices of more terms are left to sweeps.
 _MOST_SUMMED, _MOST_TERMS = 24, 48
-_MOST_PARTS = 4_000
+_MOST_PARTS, _MOST_ITEMS = 4_000, 256
 # What an entry costs beside a multiplication, and how much more work is done for entries that need not be added up.
 _ENTRY, _APART = 4.0, 2.5
 _MOVES = (maps.Slice, maps.Place, maps.Gather, maps.Scatter, maps.Reshape, maps.Permute)
@@ -205,10 +205,16 @@ def merged(a: Ints, b: Ints) -> Ints | None:
     """The places of both, where they agree wherever both have one."""
     if a is b:
         return a
+    if a.size and any(_differ(a.item(end), b.item(end)) for end in (0, -1)):
+        return None
     few = _few(a)
     if few is not None and not _agree(a[few], b[few]):
         return None
     return np.maximum(a, b) if _agree(a, b) else None
+
+
+def _differ(a: int, b: int) -> bool:
+    return a != b and a >= 0 and b >= 0
 
 
 def _few(places: Ints) -> slice | None:
@@ -471,6 +477,8 @@ def _planned(
     ahead = {v: forward[v] or [] for v in sorted(chosen)}
     behind = {v: backward[v] or [] for v in range(len(graph.types)) if v not in chosen}
     items, rows, columns = _items(graph, ahead, behind, meeting)
+    if len(items) > _MOST_ITEMS:
+        return None
     groups, keeps, keys = _grouped(graph, items, rows, columns)
     shape = (sum(graph.output_sizes), sum(graph.input_sizes))
     made = Direct(ahead, behind, meeting, groups, keeps, assembly(keys, shape, symmetric=symmetric))
