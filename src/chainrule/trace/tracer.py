@@ -22,7 +22,7 @@ from chainrule.trace import numpy_protocols as protocols
 
 
 def _binary(
-    primitive: Primitive, operator: Callable[[Any, Any], Any]
+    primitive: Primitive, compute: Callable[[Any, Any], Any]
 ) -> tuple[Callable[[Any, Any], Any], Callable[[Any, Any], Any]]:
     """An operator and its reflection. With a plain operand, or a tracer of the same trace, there is nothing to look for."""
     plain = protocols.PLAIN
@@ -32,7 +32,7 @@ def _binary(
     def forward(self: Tracer, other: Any) -> Any:
         owner = self.owner
         if type(other) in plain or (isinstance(other, TracerBase) and other.owner is owner):
-            return owner.binary(primitive, operator, self, other)
+            return owner.binary(primitive, compute, self, other)
         if _is_repetition(primitive, self, other):
             return other * self.__index__()
         other = protocols.other_operand(other)
@@ -40,7 +40,7 @@ def _binary(
 
     def reflected(self: Tracer, other: Any) -> Any:
         if type(other) in plain_on_left:
-            return self.owner.binary(primitive, operator, other, self)
+            return self.owner.binary(primitive, compute, other, self)
         if _is_repetition(primitive, self, other):
             return other * self.__index__()
         other = protocols.other_operand(other)
@@ -54,8 +54,8 @@ def _is_repetition(primitive: Primitive, t: Tracer, other: Any) -> bool:
     return primitive is multiply and type(other) in (list, tuple, str) and isinstance(concrete(t), np.integer | int)
 
 
-def _is_traced_slice(s: slice) -> bool:
-    return isinstance(s.stop, TracerBase) or isinstance(s.start, TracerBase) or isinstance(s.step, TracerBase)
+# Types of a slice's bounds for which there is nothing to look for.
+_BOUNDS = frozenset((int, type(None)))
 
 
 def _squared(x: Any) -> Any:
@@ -211,7 +211,12 @@ class Tracer(TracerBase):
     # ---- indexing
 
     def __getitem__(self, key: Any) -> Any:
-        if type(key) is int or (type(key) is slice and not _is_traced_slice(key)):
+        if type(key) is int or (
+            type(key) is slice
+            and type(key.start) in _BOUNDS
+            and type(key.stop) in _BOUNDS
+            and type(key.step) in _BOUNDS
+        ):
             return self.owner.unary(slice_, slice_.value, self, {"key": (key,)})
         return protocols.getitem(self, key)
 
