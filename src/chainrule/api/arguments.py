@@ -35,6 +35,10 @@ def _is_number(n: Any) -> bool:
     return isinstance(n, int | np.integer) and not isinstance(n, bool)
 
 
+# Puts back the one leaf of what is no tree.
+_SOLE = tree.flatten(0.0)[1]
+
+
 class Selected:
     """The arguments of one call that are differentiated, as leaves, and the function of those leaves."""
 
@@ -43,12 +47,16 @@ class Selected:
     def __init__(self, f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], argnums: Argnums) -> None:
         self.f, self.args, self.kwargs = f, args, kwargs
         self.numbers: Sequence[int]
+        self.leaves: list[Array]
         if type(argnums) is int and 0 <= argnums < len(args):
             self.single, self.numbers = True, (argnums,)
         else:
             self.single = not isinstance(argnums, Sequence)
             self.numbers = _checked_numbers((argnums,) if self.single else argnums, args)  # type: ignore[arg-type]
         chosen = args[self.numbers[0]] if self.single else tuple(args[n] for n in self.numbers)
+        if _is_inexact(chosen):
+            self.leaves, self.rebuild = [chosen], _SOLE
+            return
         leaves, self.rebuild = tree.flatten(chosen)
         self.leaves = [x if _is_inexact(x) else self._checked_leaf(k, x) for k, x in enumerate(leaves)]
 
@@ -131,9 +139,6 @@ def as_leaf(x: Any) -> Array:
     return np.asarray(x)[()]
 
 
-_SOLE = tree.flatten(0.0)[1]
-
-
 class Outputs:
     """Flattens the outputs of a traced function and remembers their form."""
 
@@ -154,6 +159,9 @@ class Outputs:
                     out, "with has_aux=True the function returns a pair (value, aux)", "Return `value, aux`."
                 )
                 self.aux = _untraced(aux, leaves)
+            if isinstance(out, TracerBase):
+                self.rebuild = _SOLE
+                return [out]
             if out is None:
                 raise DifferentiationError("the function returned None", "Give it a `return`.")
             found, self.rebuild = tree.flatten(out)
