@@ -6,7 +6,7 @@ import scipy.linalg
 
 import chainrule as cr
 from chainrule.ir.primitive import ops
-from chainrule.linear.maps import fill
+from chainrule.linear.maps import Slot, fill
 
 
 def placed(x, key, shape):
@@ -221,3 +221,15 @@ def test_of_a_stack_only_what_is_singular_is_nan():
 def test_logsumexp_of_infinities_among_large_numbers_does_not_warn():
     value = ops.reduce_logsumexp.value
     np.testing.assert_array_equal(value(np.array([[np.inf, 1e3], [-np.inf, -np.inf]]), axes=(1,)), [np.inf, -np.inf])
+
+
+@pytest.mark.parametrize("index", [[2, 0], [0, 0], [0, -4], [3, -1], [[1, 2], [3, 0]], [[1, 1]]])
+def test_scatter_adds_up_what_goes_to_one_place(index):
+    i = np.array(index)
+    ct = np.arange(1.0, 1 + 3 * i.size).reshape(3, *i.shape)
+    expected = np.zeros((3, 4))
+    for row in range(3):
+        for k, value in zip(i.ravel(), ct[row].ravel(), strict=True):
+            expected[row, k] += value
+    found = ops.scatter_add(ct, i, key=(slice(None), Slot(0)), shape=(3, 4))
+    np.testing.assert_array_equal(found, expected)

@@ -21,6 +21,9 @@ from chainrule.prims.shape import broadcast_to, draw, free, reshape, transpose
 
 Key = tuple[Any, ...]
 
+# So many indices are looked at to find that none is there twice.
+_FEW = 64
+
 
 def _dummy(shape: Shape) -> np.ndarray[Any, Any]:
     return np.broadcast_to(np.zeros((), np.int8), shape)
@@ -115,8 +118,17 @@ def _gather_accumulate(buffer: Any, ct: Any, x: Array, *indices: Any, key: Key) 
 
 def _scatter_value(ct: Any, *indices: Any, key: Key, shape: Shape) -> Any:
     out = np.zeros(shape, ct.dtype)
-    np.add.at(out, fill(key, indices), ct)
+    if len(indices) == 1 and _are_distinct(indices[0]):
+        out[fill(key, indices)] = ct
+    else:
+        np.add.at(out, fill(key, indices), ct)
     return out
+
+
+def _are_distinct(index: Any) -> bool:
+    """Whether few indices are seen at once to differ, so that nothing is to be added up."""
+    i = np.asarray(index)
+    return 0 < i.size <= _FEW and bool(i.min() >= 0) and len(set(i.ravel().tolist())) == i.size
 
 
 def _scatter_partial(k: int, ct: Array, *indices: Array, out: Array, key: Key, shape: Shape) -> Scatter | None:
