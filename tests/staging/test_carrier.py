@@ -119,8 +119,9 @@ def test_a_staged_function_has_the_derivatives_of_the_function(f, name):
     transform = TRANSFORMS[name]
     # The program is the same for every backend; native code is for the transformations that are used most.
     staged = cr.jit(f, backend="llvm" if name in ("grad", "jvp", "hessian") else "numpy")
+    within = lambda *args: staged(*args)  # the derivative of a function that calls a staged one
     for _ in range(2):
-        close(transform(staged), transform(f))
+        close(transform(within), transform(f))
 
 
 @pytest.mark.parametrize("f", [dot_product, chain, dense, lookup, cumulative, with_rule], ids=lambda f: f.__name__)
@@ -158,6 +159,39 @@ def test_it_runs_compiled_and_not_the_python_function():
     cr.vmap(staged)(np.stack([X, X]))
     staged(X)
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize("f", FUNCTIONS, ids=lambda f: f.__name__)
+def test_derivatives_of_a_staged_function_are_staged_as_a_whole(f):
+    staged = cr.jit(f, backend="numpy")
+    for transform in (cr.grad, cr.value_and_grad, cr.jacobian, cr.hessian):
+        derivative = transform(staged)
+        assert derivative is transform(staged)
+        for x in (X, 0.9 * X):
+            close(derivative(x), transform(f)(x))
+        assert type(derivative) is type(staged)
+    close(cr.grad(lambda x: np.sum(cr.grad(staged)(x) ** 2))(X), cr.grad(lambda x: np.sum(cr.grad(f)(x) ** 2))(X))
+    close(cr.hvp(staged)(X, X), cr.hvp(f)(X, X))
+
+
+def test_staged_derivatives_keep_the_semantics():
+    scale = [2.0]
+    staged = cr.jit(lambda p, n: scale[0] * np.sum(p["a"] ** n), static_argnames="n")
+    close(cr.grad(staged)({"a": X}, n=2), {"a": 4 * X})
+    scale[0] = 3.0
+    close(cr.grad(staged)({"a": X}, n=2), {"a": 4 * X})
+    staged.clear()
+    close(cr.grad(staged)({"a": X}, n=2), {"a": 6 * X})
+    close(cr.jacobian(staged, mode="reverse")({"a": X}, 3), {"a": 9 * X**2})
+    with pytest.raises(cr.IntegerInput, match="integers"):
+        cr.grad(cr.jit(lambda x: x * x))(2)
+    with pytest.raises(cr.DifferentiationError, match="scalar output"):
+        cr.grad(cr.jit(lambda x: x * x))(X)
+    assert cr.grad(cr.jit(lambda x: (x * x, np.sin(x))), has_aux=True)(2.0) == (4.0, np.sin(2.0))
+    assert cr.jacobian(cr.jit(lambda x: x[1:] * x[:-1]), sparse=True)(X).nnz == 10
+    two = cr.jit(lambda x, y: np.sum(x * y**2))
+    close(cr.grad(two, (1, 0))(X, 2 * X), (4 * X * X, 4 * X**2))
+    assert "jit" not in str(cr.plan(cr.grad(two), X, X))
 
 
 def test_elimination_sees_inside():

@@ -17,6 +17,17 @@ from chainrule.trace.tape import NUMBERS
 Argnums = int | Sequence[int]
 
 
+def of_staged(
+    f: Any, name: str, argnums: Argnums, options: tuple[Any, ...], transform: Callable[[Any], Callable[..., Any]]
+) -> Callable[..., Any] | None:
+    """The derivative of a staged function staged as a whole, which is one native call; None of any other function."""
+    derivative = getattr(type(f), "__chainrule_derivative__", None)
+    if derivative is None:
+        return None
+    numbers = argnums if isinstance(argnums, int) else tuple(argnums)
+    return derivative(f, (name, numbers, *options), transform)  # type: ignore[no-any-return]
+
+
 def check_function(name: str, f: Any, argnums: Any = 0) -> None:
     """Answer the two slips that come first: grad(f(x)) and grad(f, x) in the place of grad(f)(x)."""
     if not callable(f):

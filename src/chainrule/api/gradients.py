@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from chainrule.api.arguments import Argnums, Outputs, Selected, check_function, scalar_output
+from chainrule.api.arguments import Argnums, Outputs, Selected, check_function, of_staged, scalar_output
 from chainrule.api.planning import accumulator, linearise, planned
 from chainrule.ir.primitive import ops
 from chainrule.transforms import reverse
@@ -29,6 +29,11 @@ def value_and_grad(
     (np.float64(5.0), array([2., 4.]))
     """
     check_function("value_and_grad", f, argnums)
+    if not has_aux:
+        again = lambda g: value_and_grad(g, argnums, conjugate=conjugate)
+        staged = of_staged(f, "value_and_grad", argnums, (conjugate,), again)
+        if staged is not None:
+            return staged
 
     @functools.wraps(f)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -55,6 +60,10 @@ def grad(
     np.float64(1.0)
     """
     check_function("grad", f, argnums)
+    if not has_aux:
+        staged = of_staged(f, "grad", argnums, (conjugate,), lambda g: grad(g, argnums, conjugate=conjugate))
+        if staged is not None:
+            return staged
     both = value_and_grad(f, argnums, has_aux=has_aux, conjugate=conjugate)
 
     @functools.wraps(f)

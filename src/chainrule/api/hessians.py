@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
-from chainrule.api.arguments import Argnums, Outputs, Selected, check_function, scalar_output
+from chainrule.api.arguments import Argnums, Outputs, Selected, check_function, of_staged, scalar_output
 from chainrule.api.gradients import grad
 from chainrule.api.jacobians import check_holomorphic, jacfwd, jacrev
 from chainrule.api.planning import accumulator, limited, linearise, planned
@@ -43,6 +43,11 @@ def hessian(
     2998
     """
     check_function("hessian", f, argnums)
+    if sparse is False and memory is None and plan is None:
+        again = lambda g: hessian(g, argnums, holomorphic=holomorphic)
+        staged = of_staged(f, "hessian", argnums, (holomorphic,), again)
+        if staged is not None:
+            return staged
     dense = jacfwd(jacrev(f, argnums, holomorphic=holomorphic), argnums, holomorphic=holomorphic)
     way = accumulator("auto", sparse, memory, plan, symmetric=True)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from chainrule.api.arguments import Argnums, Outputs, Selected, check_function
+from chainrule.api.arguments import Argnums, Outputs, Selected, check_function, of_staged
 from chainrule.api.planning import Mode, accumulator, limited, linearise, planned
 from chainrule.errors import DifferentiationError
 from chainrule.ir.primitive import ops
@@ -57,8 +57,13 @@ def jacobian(
     check_function("jacobian", f, argnums)
     if mode not in ("auto", "forward", "reverse", "elimination"):
         raise ValueError(f"mode is 'auto', 'forward', 'reverse' or 'elimination', not {mode!r}")
-    way = accumulator(mode, sparse, memory, plan)
     is_plain = sparse is False and memory is None and plan is None
+    if is_plain:
+        again = lambda g: jacobian(g, argnums, mode=mode, holomorphic=holomorphic)
+        staged = of_staged(f, "jacobian", argnums, (mode, holomorphic), again)
+        if staged is not None:
+            return staged
+    way = accumulator(mode, sparse, memory, plan)
     is_pure = is_plain and mode in ("forward", "reverse")
     is_plain = is_plain and mode == "auto"
 

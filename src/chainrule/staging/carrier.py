@@ -187,7 +187,8 @@ class Staged(CustomRule):
     def derived(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
         """What is derived from this program, made once."""
         if key not in self._derived:
-            with self.lock:
+            # A derivative's own equations meet infinities that strong zeros then absorb.
+            with self.lock, np.errstate(all="ignore"):
                 if key not in self._derived:
                     self._derived[key] = make()
         return self._derived[key]

@@ -41,6 +41,7 @@ class Jitted:
         self.backend: Backend = backend
         self._lock = threading.Lock()
         self._entry: Any
+        self._derivatives: dict[Any, Jitted] = {}
         self.clear()
 
     def _call(self, *args: Any, **kwargs: Any) -> Any:
@@ -131,6 +132,15 @@ class Jitted:
         self._served: set[Any] = set()  # the ways of calling each path that the entry has been shown
         self._entry = None
         self.__call__ = self._call
+        for derivative in list(self._derivatives.values()):
+            derivative.clear()
+
+    def __chainrule_derivative__(self, key: Any, transform: Callable[[Any], Callable[..., Any]]) -> Jitted:
+        """A derivative staged as a whole: made once, and forgotten with the function."""
+        with self._lock:
+            if key not in self._derivatives:
+                self._derivatives[key] = Jitted(transform(self.function), self.static, self.backend)
+            return self._derivatives[key]
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else types.MethodType(self, instance)
