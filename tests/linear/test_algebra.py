@@ -136,7 +136,8 @@ def test_sum_is_sum():
 def test_transpose_is_transpose():
     for m in MAPS:
         agrees(transpose(m), matrix_of(m).T)
-        assert transpose(m).in_dtype == F
+        assert transpose(m).in_dtype is F
+        assert (transpose(m).in_shape, transpose(m).out_shape) == (m.out_shape, m.in_shape)
         agrees(transpose(transpose(m)), matrix_of(m))
 
 

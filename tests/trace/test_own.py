@@ -114,6 +114,7 @@ def test_several_outputs():
     )
     check_primitive(split)
     assert [g.tolist() for g in cr.jacobian(split)(np.ones(2))] == [[1, 1], [1, 0]]
+    assert [x.shape for x in cr.vmap(split)(np.ones((0, 3)))] == [(0,), (0,)]
 
 
 def test_a_partial_may_be_a_number_or_missing():

@@ -381,7 +381,7 @@ def _(m: maps.WeightedSum) -> Einsum:
 
 @as_einsum.register
 def _(m: maps.Permute) -> Einsum:
-    inner = tuple(range(len(m.in_shape)))
+    inner = tuple(range(len(m.axes)))
     return Einsum(None, (), inner, m.axes, dict(zip(inner, m.in_shape, strict=True)), m.in_dtype)
 
 
