@@ -9,6 +9,7 @@ import numpy as np
 
 from chainrule.errors import TraceError
 from chainrule.ir.primitive import concrete, is_tracer, ops
+from chainrule.ir.types import ArrayType
 from chainrule.numpy.arguments import as_array, axis_index
 from chainrule.trace.intercept import intercepts
 from chainrule.trace.numpy_protocols import METHODS, implements
@@ -175,7 +176,7 @@ def isscalar(element: Any) -> bool:
 
 def _refusal(name: str, repair: str) -> Callable[..., Any]:
     def refuse(x: Any, *_: Any, **__: Any) -> Any:
-        raise TraceError(f"`.{name}()` of a traced {x}", repair)
+        raise TraceError(f"`.{name}()` of a traced {ArrayType.of(x)}", repair)
 
     return refuse
 
