@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from chainrule.backends.executable import Call, Executable
 from chainrule.backends.interpret import Interpreted
+from chainrule.ir.collection import no_collection
 from chainrule.ir.program import Program
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["Call", "Executable", "Interpreted", "compile_program", "entry"]
 
 
+@no_collection()
 def compile_program(program: Program, backend: str) -> Executable:
     """An executable of a program, by the backend of that name."""
     if backend == "numpy":

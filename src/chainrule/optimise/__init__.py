@@ -5,6 +5,8 @@
 Every rewrite keeps derivatives too, so that an optimised program may be differentiated and batched like any other.
 """
 
+from chainrule.ir.collection import no_collection
+from chainrule.ir.program import Program
 from chainrule.optimise.dead import without_dead_code
 from chainrule.optimise.rule import Rule
 from chainrule.optimise.rules import RULES
@@ -12,12 +14,11 @@ from chainrule.optimise.simplify import simplify
 
 __all__ = ["RULES", "Rule", "optimise", "simplify", "without_dead_code"]
 
-from chainrule.ir.program import Program
-
 # A pass sees what earlier equations became, so further passes find little; for long programs that is not worth its time.
 _ROUNDS, _ROUNDS_IF_LONG, _LONG = 4, 1, 4000
 
 
+@no_collection()
 def optimise(program: Program) -> Program:
     """The program with its algebra simplified, equal expressions computed once, and nothing that no output needs.
 

@@ -94,8 +94,11 @@ def _with_own_constants(program: Program) -> Program:
     """The program with its guards' values as further outputs, and with copies of the arrays that user code may still write into."""
     copies: dict[int, ir.Literal] = {}
 
+    def is_array(a: ir.Atom) -> bool:
+        return isinstance(a, ir.Literal) and isinstance(a.value, np.ndarray)
+
     def own(atoms: Sequence[ir.Atom]) -> tuple[ir.Atom, ...]:
-        return tuple(copied(a) if isinstance(a, ir.Literal) and isinstance(a.value, np.ndarray) else a for a in atoms)
+        return tuple(copied(a) if is_array(a) else a for a in atoms)  # type: ignore[arg-type]
 
     def copied(a: ir.Literal) -> ir.Literal:
         if not a.value.flags.writeable:
@@ -104,7 +107,9 @@ def _with_own_constants(program: Program) -> Program:
             copies[id(a.value)] = ir.Literal(a.value.copy(order="K"))
         return copies[id(a.value)]
 
-    equations = tuple(dataclasses.replace(e, args=own(e.args)) for e in program.equations)
+    equations = tuple(
+        dataclasses.replace(e, args=own(e.args)) if any(map(is_array, e.args)) else e for e in program.equations
+    )
     outputs = program.outputs + tuple(a for a, _ in program.guards)
     return Program(program.name, program.inputs, equations, own(outputs))
 

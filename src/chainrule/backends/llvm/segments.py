@@ -164,7 +164,6 @@ class _Cut:
         self.tokens = _Tokens()
         self.numbers = [self.tokens.of(e) for e in program.equations]
         self.layout = layout or Layout(self.tokens.first, sum(self.tokens.sizes[n] for n in self.numbers))
-        self._sources: dict[Var, tuple[Var, int] | None] = {}
         self.stretches = self._stretches()
 
     # ---- where to cut
@@ -241,7 +240,7 @@ class _Cut:
             if found is None:
                 found = s.elsewhere.get(a)
                 if found is None:
-                    is_again = self._is_cheap(a) or (within and self._source(a) is not None)
+                    is_again = self._is_cheap(a) or (within and a in self.sources)
                     found = again(a) if is_again else s.elsewhere.setdefault(a, ~len(s.elsewhere))
             return found
 
@@ -271,29 +270,23 @@ class _Cut:
 
     def _is_cheap(self, a: Var) -> bool:
         """Whether to compute a variable again rather than to read it."""
-        source = self._source(a)
+        source = self.sources.get(a)
         return source is not None and (source[0] not in self.made or source[0].type.size <= 2 * a.type.size)
 
-    def _source(self, a: Var) -> tuple[Var, int] | None:
-        """The one variable from which `a` can be computed again at little cost, and the cost; None where there is none."""
-        if a not in self._sources:
-            self._sources[a] = self._find_source(a)
-        return self._sources[a]
-
-    def _find_source(self, a: Var) -> tuple[Var, int] | None:
-        i = self.made.get(a)
-        e = None if i is None else self.equations[i]
-        if e is None or len(e.outs) != 1 or not _is_light(e):
-            return None
-        spent = 0 if e.primitive.name in MOVES else cost(e.primitive.name)
-        sources: set[Var] = set()
-        for v in e.variables:
-            source, more = self._source(v) or (v, 0)
-            sources.add(source)
-            spent += more
-        if len(sources) != 1 or spent > AGAIN:
-            return None
-        return sources.pop(), spent
+    @cached_property
+    def sources(self) -> dict[Var, tuple[Var, int]]:
+        """For what can be computed again at little cost from one variable: that variable, and the cost."""
+        prices = [_price(e) for e in self.tokens.first]
+        found: dict[Var, tuple[Var, int]] = {}
+        for e, number in zip(self.equations, self.numbers, strict=True):
+            spent = prices[number]
+            if spent > AGAIN:
+                continue
+            read = [found.get(v, (v, 0)) for v in e.args if isinstance(v, Var)]
+            spent += sum([more for _, more in read])
+            if spent <= AGAIN and len({source for source, _ in read}) == 1:
+                found[e.outs[0]] = (read[0][0], spent)
+        return found
 
     def _exported(self) -> dict[Any, set[tuple[int, int]]]:
         """For each key of a body, the equations and outputs that something outside the stretch reads."""
@@ -320,6 +313,13 @@ class _Cut:
 def _is_light(e: Equation) -> bool:
     """Whether an equation only moves elements, by a rule known beforehand, or computes each from those at the same place."""
     return e.primitive.name != "gather" if e.primitive.name in MOVES else _is_elementwise(e)
+
+
+def _price(e: Equation) -> int:
+    """What computing an equation again costs, an element."""
+    if len(e.outs) != 1 or not _is_light(e):
+        return AGAIN + 1
+    return 0 if e.primitive.name in MOVES else cost(e.primitive.name)
 
 
 def _numbers_of(group: Sequence[_Stretch]) -> tuple[Any, list[int]]:
