@@ -11,11 +11,22 @@ import pytest
 from llvmlite import binding
 
 import chainrule as cr
-from chainrule.backends.llvm import native, partition
+from chainrule.backends.llvm import divide, native, partition
 from chainrule.backends.llvm.target import Target, machine
 from chainrule.optimise import optimise
 
-from .test_agreement import PROGRAMS  # noqa: TID252 - the tests are no package
+from .test_agreement import PROGRAMS as AGREEING  # noqa: TID252 - the tests are no package
+
+_x = np.sin(np.arange(37 * 83.0)).reshape(37, 83)
+PROGRAMS = {
+    **AGREEING,
+    "running": (lambda x: (np.cumsum(x, axis=0), np.cumsum(x, axis=1)[::-1], np.cumprod(x[:, 1:] + 1, axis=1)), (_x,)),
+    "truth": (
+        lambda x: (np.all(x < 2, axis=0), np.any(x > 0, axis=1), np.count_nonzero(x > 0), np.prod(x, axis=0)),
+        (_x,),
+    ),
+    "searched": (lambda x: np.argmax(x.reshape(-1, 1) * np.arange(5.0), axis=1), (_x,)),
+}
 
 PAGE = mmap.PAGESIZE
 _kept = []
@@ -46,13 +57,28 @@ NAMES = [
     "strides",
     "outer",
     "mixture",
+    "running",
+    "truth",
+    "searched",
 ]
+
+
+@pytest.fixture(params=[1, 3], ids=["whole", "in pieces"])
+def threads(request, monkeypatch):
+    before = cr.get_threads()
+    if request.param > 1:
+        monkeypatch.setattr(divide, "LEAST", 1)
+        monkeypatch.setattr(divide, "GRAIN", 16)
+        monkeypatch.setattr(divide, "COMBINED", 0.25)
+    cr.set_threads(request.param)
+    yield
+    cr.set_threads(before)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs mprotect")
 @pytest.mark.parametrize("at_end", [True, False])
 @pytest.mark.parametrize("name", NAMES)
-def test_kernels_touch_nothing_beyond_their_buffers(name, at_end, monkeypatch):
+def test_kernels_touch_nothing_beyond_their_buffers(name, at_end, threads, monkeypatch):
     monkeypatch.setattr(partition, "UNROLLED_PROGRAM", 0)
     monkeypatch.setattr(native, "empty", lambda shape, dtype: fenced(shape, dtype, at_end=at_end))
     f, args = PROGRAMS[name]
@@ -75,8 +101,8 @@ TARGETS = [
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.cpu + t.triple[:5])
-@pytest.mark.parametrize("name", ["elementwise", "observations", "gathered", "branches"])
-def test_code_for_other_machines_is_well_formed(name, target):
+@pytest.mark.parametrize("name", ["elementwise", "observations", "gathered", "branches", "running", "truth"])
+def test_code_for_other_machines_is_well_formed(name, target, threads):
     binding.initialize_all_targets()
     binding.initialize_all_asmprinters()
     f, args = PROGRAMS[name]

@@ -2,7 +2,8 @@
 
 The loop over one axis is cut into a fixed number of ranges, in every box of the iteration space that is long enough; shorter boxes
 belong to the first piece. What pieces add up into the same place, each adds up by itself, in a row of its own, and the rows are
-combined in order when all pieces are done. So a result is the same to the last bit however many threads there were.
+combined in order when all pieces are done. A loop whose turns need each other's results is not cut. So a result is the same to the
+last bit however many threads there were.
 """
 
 from __future__ import annotations
@@ -75,9 +76,8 @@ def _work(body: Body) -> int:
     """About how many scalar operations a box takes."""
     turns = [prod(hi - lo for lo, hi in body.box[:k]) for k in range(len(body.box) + 1)]
     nodes = body.graph.nodes
-    return sum(turns[level] * (CALL if nodes[n].op == "call" else 1) for n, level in body.levels().items()) + turns[
-        -1
-    ] * len(body.effects)
+    values = sum(turns[level] * (CALL if nodes[n].op == "call" else 1) for n, level in body.levels().items())
+    return values + turns[-1] * len(body.effects)
 
 
 def _along(k: int, pieces: int, work: int, bodies: Sequence[Body], fills: Sequence[Fill]) -> Division | None:

@@ -3,6 +3,8 @@
 Every variable has a level: it can be computed in a kernel of that level from what lower levels have stored. A result is *kept*
 (stored) where something outside needs it, where it is a reduction over loop axes, or where computing it again would cost more than
 reading it; everything else is computed inside the kernels that need it. Roots of one level and one iteration space share a kernel.
+
+A running operation along a loop axis is a loop in order: each turn reads what the turn before has stored.
 """
 
 from __future__ import annotations
