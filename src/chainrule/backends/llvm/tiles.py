@@ -34,6 +34,10 @@ MOVED = 2
 """How many times the bytes that are transposed at the border those must be that stay within, but where matrices are multiplied."""
 TILE = 1 << 19
 """Bytes of a tile of the largest array: a few of them fit the second-level cache."""
+AGAIN = 2
+"""How many times the bytes that stay within those may be that every tile reads and writes again."""
+FEWEST = 4
+"""Axes of fewer tiles are not worth it."""
 LEAST, MOST, STEP = 32, 512, 8
 """The extents of a tile, which are multiples of a vector."""
 
@@ -376,17 +380,29 @@ class _Map:
         """Bytes of those of some variables that would stay within their tile."""
         return sum(v.type.nbytes for v in variables if v in self.axis and v not in self.whole)
 
-    @property
-    def has_products(self) -> bool:
-        """Whether matrices are multiplied in a loop."""
-        return any(is_for_blas(e) for e in self.how)
+    def is_worth_it(self, kept: Iterable[Var]) -> bool:
+        """Whether tiles are, given what the program would keep in memory without them."""
+        saved, count = self.saved(kept), self.n // self.tile()
+        if saved < WORTH or count < FEWEST or AGAIN * saved < count * self.again:
+            return False
+        return saved >= MOVED * self.moved or any(is_for_blas(e) for e in self.how)
 
     @property
     def moved(self) -> int:
         """Bytes that are transposed where tiles begin and end."""
-        given = {(a, k): a.type.nbytes for e, how in self.how.items() for a, k in zip(e.args, how.args, strict=True)}
-        sliced = [n for (a, k), n in given.items() if k is not None and a not in self.axis]
-        return sum(sliced) + sum(v.type.nbytes for v in self.axis if v in self.whole)
+        whole = sum(v.type.nbytes for v in self.axis if v in self.whole)
+        return whole + sum(a.type.nbytes for a, k in self._given() if k is not None)
+
+    @property
+    def again(self) -> int:
+        """Bytes that every tile reads or writes again: arguments taken whole, and sums."""
+        sums = sum(e.outs[0].type.nbytes for e, how in self.how.items() if how.out == SUM)
+        return sums + sum(a.type.nbytes for a, k in self._given() if k is None)
+
+    def _given(self) -> set[tuple[Atom, int | None]]:
+        """What loops take from outside, and along which axis."""
+        pairs = ((a, k) for e, how in self.how.items() for a, k in zip(e.args, how.args, strict=True))
+        return {(a, k) for a, k in pairs if a not in self.axis}
 
     def loops(self) -> list[list[Equation]]:
         """The equations of each loop."""
@@ -399,7 +415,7 @@ class _Map:
 
     def tile(self) -> int:
         """The extent of a tile: one that divides the axis, if there is such a one of a size that suits the cache."""
-        row = max(v.type.nbytes for v in self.axis) // self.n
+        row = max((v.type.nbytes for v in self.axis), default=0) // self.n
         wanted = min(max(TILE // max(row, 1), LEAST), MOST, self.n) // STEP * STEP
         for t in range(wanted + wanted // 4 // STEP * STEP, wanted // 2 - 1, -STEP):
             if t >= LEAST and self.n % t == 0:
@@ -491,5 +507,4 @@ def tiled(program: Program) -> Program | None:
         return None
     kept = Partition(program, Layout.of(program), (), set()).plan().kept
     best = max(maps, key=lambda m: m.saved(kept))
-    saved = best.saved(kept)
-    return best.tiled() if saved >= WORTH and (best.has_products or saved >= MOVED * best.moved) else None
+    return best.tiled() if best.is_worth_it(kept) else None
