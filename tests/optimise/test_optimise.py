@@ -155,6 +155,30 @@ def test_other_indices_stay(f):
     assert "gather" in {e.primitive.name for e in program.equations}
 
 
+@pytest.mark.parametrize("seed", range(30))
+def test_sums_of_products_stay_what_they_are(seed):
+    rng = np.random.default_rng(seed)
+    (left, right, _), _ = _random_labels(rng)
+    to = tuple(rng.permutation([*dict.fromkeys((*left, *right))]).tolist())
+    axes = tuple(k for k in range(len(to)) if rng.random() < 0.5)
+    extents = rng.integers(1, 5, 6)
+    x, y = (rng.uniform(0.5, 1.5, [extents[a] for a in s]) for s in (left, right))
+
+    def contracted(x, y):
+        return np.sum(np.einsum(x, left, y, right, to), axes)
+
+    def broadcast(x, y):
+        spread = [z.transpose([s.index(a) for a in to if a in s]) for z, s in ((x, left), (y, right))]
+        whole = [
+            z.reshape([extents[a] if a in s else 1 for a in to]) for z, s in zip(spread, (left, right), strict=True)
+        ]
+        return np.sum(whole[0] * whole[1], axes)
+
+    wanted = np.einsum(x, left, y, right, [a for k, a in enumerate(to) if k not in axes])
+    for f in (contracted, broadcast):
+        np.testing.assert_allclose(optimise(cr.program(f)(x, y)).check()(x, y)[0], wanted, rtol=1e-13)
+
+
 def test_rules_name_primitives_that_exist():
     assert all(head in ops for head in RULES)
 
