@@ -279,6 +279,16 @@ def test_places_in_steps_are_pieces():
     assert how.lanes == (50,)
 
 
-def test_pieces_never_write_beyond_their_array():
-    with pytest.raises(IndexError, match="reaches out"):
-        ops.assemble(np.ones(3), pieces=((0, (0,), (3,), 2, (2,)),), size=6)
+@pytest.mark.parametrize(
+    ("piece", "match"),
+    [
+        ((0, (0,), (3,), 2, (2,)), "reaches out"),
+        ((0, (0,), (3,), 1, (-1,)), "reaches out"),
+        ((0, (0,), (4,), 0, (1,)), "of an array of shape"),
+    ],
+)
+def test_pieces_stay_within_their_arrays(piece, match):
+    with pytest.raises(IndexError, match=match):
+        ops.assemble(np.ones(3), pieces=(piece,), size=6)
+    with pytest.raises(IndexError, match=match):
+        jit(lambda x: ops.assemble(x, pieces=(piece,), size=6))(np.ones(3))

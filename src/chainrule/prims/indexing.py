@@ -267,16 +267,31 @@ Piece = tuple[int, tuple[int, ...], tuple[int, ...], int, tuple[int, ...]]
 
 def _assemble_value(*xs: Any, pieces: Sequence[Piece], size: int) -> Any:
     out = np.zeros(size, np.result_type(*xs))
-    for k, low, high, first, steps in pieces:
+    for piece in pieces:
+        _check_piece(piece, xs, size)
+        k, low, high, first, steps = piece
         part = xs[k][tuple(map(slice, low, high))]
-        if not part.size:
-            continue
-        ends = [(b - a - 1) * s for a, b, s in zip(low, high, steps, strict=True)]
-        if not 0 <= first + sum(min(e, 0) for e in ends) <= first + sum(max(e, 0) for e in ends) < size:
-            raise IndexError(f"a piece from place {first} in steps {steps} reaches out of an array of {size}")
-        strides = [s * out.itemsize for s in steps]
-        np.lib.stride_tricks.as_strided(out[first:], part.shape, strides)[...] = part
+        if part.size:
+            strides = [s * out.itemsize for s in steps]
+            np.lib.stride_tricks.as_strided(out[first:], part.shape, strides)[...] = part
     return out
+
+
+def _check_piece(piece: Piece, xs: Sequence[Any], size: int) -> None:
+    """That a piece lies in its argument and goes into the result: nothing checks it when it is copied."""
+    k, low, high, first, steps = piece
+    if not all(0 <= a <= b <= n for a, b, n in zip(low, high, xs[k].shape, strict=True)):
+        raise IndexError(f"a piece from {low} to {high} of an array of shape {xs[k].shape}")
+    ends = [(b - a - 1) * s for a, b, s in zip(low, high, steps, strict=True)]
+    least, most = first + sum(min(e, 0) for e in ends), first + sum(max(e, 0) for e in ends)
+    if all(a < b for a, b in zip(low, high, strict=True)) and not 0 <= least <= most < size:
+        raise IndexError(f"a piece from place {first} in steps {steps} reaches out of an array of {size}")
+
+
+def _assemble_type(*xs: ArrayType, pieces: Sequence[Piece], size: int) -> ArrayType:
+    for piece in pieces:
+        _check_piece(piece, xs, size)
+    return ArrayType((size,), np.result_type(*(x.dtype for x in xs)))
 
 
 def piece_places(pieces: Sequence[Piece], k: int, shape: Shape, size: int) -> np.ndarray[Any, Any]:
@@ -315,7 +330,7 @@ def _assemble_samples() -> Iterator[Sample]:
 assemble = RoomPrimitive(
     name="assemble",
     compute=_assemble_value,
-    types=lambda *xs, pieces, size: ArrayType((size,), np.result_type(*(x.dtype for x in xs))),
+    types=_assemble_type,
     partials=(),
     variadic=_assemble_partial,
     batching=_assemble_batch,
