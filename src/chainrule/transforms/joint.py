@@ -19,11 +19,13 @@ import numpy as np
 from chainrule.ir.primitive import Elementary
 from chainrule.ir.program import Atom, Equation, Literal, Program, Var, evaluate
 from chainrule.ir.types import Array, ArrayType
+from chainrule.prims.families import Elementwise
 from chainrule.trace.record import record_program
 from chainrule.transforms import forward, reverse
 
-# Up to so many operations, or so many an element, a value is computed again in the place of being kept.
-_AGAIN, _AGAIN_AN_ELEMENT = 50_000, 10
+# Up to so many operations a value is computed again in the place of being kept; or so many an element, where a sum of products
+# takes less time for each than an elementary function does.
+_AGAIN, _AGAIN_AN_ELEMENT, _SUMMED_AN_ELEMENT = 50_000, 10, 32
 
 
 def ones(t: ArrayType) -> Array:
@@ -163,7 +165,8 @@ def _is_light(e: Equation) -> bool:
     if not isinstance(e.primitive, Elementary) or len(e.outs) != 1:
         return False
     size = e.outs[0].type.size
-    return e.flops() <= max(_AGAIN, _AGAIN_AN_ELEMENT * size) and all(v.type.size <= 4 * size for v in e.variables)
+    an_element = _AGAIN_AN_ELEMENT if isinstance(e.primitive, Elementwise) else _SUMMED_AN_ELEMENT
+    return e.flops() <= max(_AGAIN, an_element * size) and all(v.type.size <= 4 * size for v in e.variables)
 
 
 def without_seeds(program: Program, seeds: int, given: Sequence[bool]) -> Program:
