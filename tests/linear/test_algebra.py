@@ -89,6 +89,7 @@ def some_maps(seed=0):
         Permute((1, 0), of(4, 3)),
         Implicit(lambda t: matrix @ t, lambda ct: matrix.T @ ct, of(12), of(12)),
         Entries(np.array([0, 3, 3]), np.array([1, 1, 2]), r(3), (4,), (4,), F),
+        Entries(np.array([0, 3, 3]), np.array([1, 11, 2]), r(3), (12,), (4,), F),
         Composition(Scale(3.0, of(12), of(12)), Reshape(of(3, 4), (12,))),
         Total(Scale(3.0, of(4), of(4)), Diagonal(r(4), of(4), of(4))),
     )
