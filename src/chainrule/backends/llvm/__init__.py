@@ -9,6 +9,7 @@
     emit        the graph as LLVM: loops over a box, explicit SIMD lanes along its last axis, reductions in registers
     tiles       long axes cut into tiles, so that what lies between the steps of a program stays in the cache
     blas        large products of matrices as calls of BLAS, by the addresses that SciPy exports
+    functions   the functions of a module: what kernels, products and loops over tiles become
     divide      which kernels are cut into pieces that threads share, and along which axis
     schedule    the tree of calls and loops over them, and the address of every buffer in every turn
     memory      where in the workspace each result lies
