@@ -186,6 +186,23 @@ def test_selection_beats_what_is_infinite_on_the_way_back_too():
         assert transpose(mask).apply(np.array([1.0, np.inf])).tolist() == [1.0, 0.0]
 
 
+def test_transposes_of_real_maps_into_complex_ones_take_real_parts():
+    z, c = np.dtype(complex), np.array([1 + 2j, 3 - 1j])
+    d = np.array([2j, 1 + 1j])
+    entries = Entries(np.arange(2), np.arange(2), None, (2,), (2,), F)
+    for m in (as_einsum(Diagonal(d, of(2), ArrayType((2,), z))), entries):
+        np.testing.assert_allclose(transpose(m, z).apply(c), m.adjoint(c))
+        assert transpose(m, z).apply(c).dtype == F
+    assert isinstance(transpose(as_einsum(Diagonal(np.ones(2), of(2), of(2)))), Einsum)
+    assert isinstance(transpose(as_einsum(Diagonal(d, ArrayType((2,), z), ArrayType((2,), z))), z), Einsum)
+
+
+def test_an_identity_of_another_type_is_no_identity():
+    outer, same = Diagonal(np.ones(2), of(2), of(2)), Scale(1.0, of(2), of(2))
+    assert compose(outer, same) is outer
+    assert compose(Conjugate(ArrayType((2,), np.dtype(complex))), same).in_dtype == F
+
+
 def test_multiplications_are_counted():
     assert as_einsum(Contract(np.ones((5, 4)), (1,), (0, 1), (0,), of(4), of(5))).multiplications() == 20
     assert as_einsum(SumOver((0,), of(3, 4), of(4))).multiplications() == 0

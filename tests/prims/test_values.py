@@ -218,6 +218,12 @@ def test_of_a_stack_only_what_is_singular_is_nan():
     np.testing.assert_array_equal(ops.solve.value(a, np.stack([np.eye(2)] * 2), singular="nan"), expected)
 
 
+def test_a_singular_matrix_is_an_error_where_it_is_numpys():
+    for value in (lambda a: ops.inv.value(a, singular="raise"), lambda a: ops.solve.value(a, a, singular="raise")):
+        with pytest.raises(np.linalg.LinAlgError):
+            value(np.ones((2, 2)))
+
+
 def test_logsumexp_of_infinities_among_large_numbers_does_not_warn():
     value = ops.reduce_logsumexp.value
     np.testing.assert_array_equal(value(np.array([[np.inf, 1e3], [-np.inf, -np.inf]]), axes=(1,)), [np.inf, -np.inf])
