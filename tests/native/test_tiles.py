@@ -148,6 +148,7 @@ def test_no_loop_for_what_is_small_or_fused_anyway(monkeypatch):
     assert tiled(optimise(cr.program(lambda x: np.exp(x) / np.sum(np.exp(x), 1)[:, None])(rows))) is None
     layers = cr.program(lambda x, w: np.sum(np.tanh(np.tanh(x @ w) @ w)))
     assert tiled(optimise(layers(rows, rows[:100]))) is not None
+    assert tiled(optimise(layers(draw(1499, 100), rows[:100]))) is not None
     assert tiled(optimise(layers(draw(640, 1000), draw(1000, 1000)))) is None
 
 

@@ -416,7 +416,7 @@ class _Map:
     def tile(self) -> int:
         """The extent of a tile: one that divides the axis, if there is such a one of a size that suits the cache."""
         row = max((v.type.nbytes for v in self.axis), default=0) // self.n
-        wanted = min(max(TILE // max(row, 1), LEAST), MOST, self.n) // STEP * STEP
+        wanted = min(max(TILE // max(row, 1), LEAST), MOST, max(self.n // FEWEST, LEAST)) // STEP * STEP
         for t in range(wanted + wanted // 4 // STEP * STEP, wanted // 2 - 1, -STEP):
             if t >= LEAST and self.n % t == 0:
                 return t
