@@ -17,8 +17,10 @@ from typing import Any
 
 import pytest
 
-import chainrule  # noqa: F401 - fills the registry
+import chainrule.numpy
+import chainrule.scipy  # noqa: F401 - these fill the registry and the tables of functions
 from chainrule.ir.primitive import ops
+from chainrule.trace.numpy_protocols import FUNCTIONS, UFUNCS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -87,10 +89,14 @@ def run_console(block: Block, folder: Path) -> None:
 @pytest.fixture(autouse=True)
 def registry_as_it_was() -> Iterator[None]:
     """What a page declares is forgotten after it."""
-    known = {primitive.name for primitive in ops}
+    known, ufuncs, functions = {primitive.name for primitive in ops}, dict(UFUNCS), dict(FUNCTIONS)
     yield
     for name in {primitive.name for primitive in ops} - known:
         ops.remove(name)
+    for table, was in ((UFUNCS, ufuncs), (FUNCTIONS, functions)):
+        for declared in table.keys() - was.keys():
+            del table[declared]
+        table.update(was)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
