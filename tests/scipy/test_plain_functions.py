@@ -95,7 +95,6 @@ RIGHT = {
 # Compiled code, or code that writes into arrays of its own.
 REFUSED = {
     "brentq": (lambda a: optimize.brentq(lambda t: t * t - a, 0, 2), 0.7),
-    "cdist": (lambda x: np.sum(distance.cdist(x.reshape(2, 2), P.reshape(2, 2))), X),
     "CubicSpline": (lambda t: interpolate.CubicSpline(np.arange(4.0), P)(t), 1.3),
     "detrend": (total(signal.detrend), Y),
     "curve_fit": (lambda a: optimize.curve_fit(lambda t, b: b * t, P, a * P)[0][0], 0.7),

@@ -378,9 +378,10 @@ def test_in_a_forked_process():
     staged(X)
     parent, child = multiprocessing.Pipe()
     process = multiprocessing.get_context("fork").Process(target=lambda: child.send((staged(X), staged(X[:2]))))
-    process.start()
-    same(parent.recv(), (np.sum(X * 2), np.sum(X[:2] * 2)))
-    process.join()
+    with parent, child:
+        process.start()
+        same(parent.recv(), (np.sum(X * 2), np.sum(X[:2] * 2)))
+        process.join()
     assert process.exitcode == 0
 
 

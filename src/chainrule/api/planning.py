@@ -103,7 +103,7 @@ def plan(
     passed back: `jacobian(f, plan=p)`. With `effort="thorough"` an elimination order is searched for by annealing, up to a second.
 
     >>> import numpy as np
-    >>> from chainrule import jacobian
+    >>> from chainrule import jacobian, plan
     >>> waist = lambda x: np.outer(np.sin(np.ones((2, 100)) @ x), np.ones(100)).ravel()
     >>> p = plan(jacobian(waist), np.ones(100))
     >>> min(p.orders, key=lambda order: order.multiplications).kind
