@@ -19,6 +19,7 @@ from decimal import Decimal
 import numpy as np
 import optree
 import pytest
+import scipy.stats
 
 import chainrule as cr
 
@@ -438,6 +439,31 @@ def test_globals_are_those_of_the_recording():
     same(staged(X), 2 * X * X)
     staged.clear()
     same(staged(X), 0 * X)
+
+
+@pytest.mark.parametrize(
+    ("f", "x"),
+    [
+        (lambda v: np.asarray(v)[()] * 2, 0.3),
+        (lambda v: np.einsum(",->", v, v), 3),
+        (lambda v: np.linalg.norm(v), -0.3),
+        (lambda v: np.real(v) + np.imag(v), 1 + 2j),
+        (lambda v: np.nan_to_num(v), 1 + 2j),
+        (lambda v: scipy.stats.norm.logpdf(X, loc=v, scale=1.3), 0.3),
+    ],
+)
+def test_a_number_of_python_goes_into_every_function(f, x):
+    same(cr.jit(f)(x), f(x))
+
+
+def test_an_array_of_traced_objects_comes_back_as_numbers():
+    staged = cr.jit(lambda v: {"joined": np.concatenate([[v], [2 * v]]), "made": np.array([v, 3], object)})
+    for v in (0.3, 0.5):
+        found = staged(v)
+        same(found["joined"], np.array([v, 2 * v]))
+        same(found["made"], np.array([v, 3.0]))
+    with pytest.raises(cr.TraceError, match="no array of numbers"):
+        cr.jit(lambda v: np.array([v, None], object))(0.3)
 
 
 def test_a_value_that_escapes_says_so():

@@ -300,8 +300,8 @@ def _angle_rule(x: Array, out: Array) -> Any:
     return RealPart(-1j / x, x, out) if x.dtype.kind == "c" else 0.0
 
 
-real = unary("real", lambda x: np.real(x)[()], _real_rule, flops=0, holomorphic=False)
-imag = unary("imag", lambda x: np.imag(x)[()], _imag_rule, flops=0)
+real = unary("real", lambda x: np.real(np.asarray(x))[()], _real_rule, flops=0, holomorphic=False)
+imag = unary("imag", lambda x: np.imag(np.asarray(x))[()], _imag_rule, flops=0)
 conjugate = unary("conjugate", np.conjugate, _conjugate_rule, flops=1)
 angle = unary("angle", np.angle, _angle_rule, flops=25)
 

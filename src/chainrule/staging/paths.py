@@ -238,6 +238,9 @@ def _is_traced_outside(x: Any, given: Sequence[Any]) -> bool:
     return is_tracer(x)
 
 
+_OBJECTS = np.dtype(object)
+
+
 def _recorded(
     f: Callable[[list[Any]], Any], leaves: list[Any], name: str
 ) -> tuple[Program, Callable[[list[Any]], Any]]:
@@ -249,7 +252,7 @@ def _recorded(
         form.append(rebuild)
         if any(_is_traced_outside(x, xs) for x in found):
             raise _TracedOutside
-        return [x if hasattr(x, "dtype") else returned(x, name) for x in found]
+        return [x if getattr(x, "dtype", _OBJECTS) != _OBJECTS else returned(x, name) for x in found]
 
     program = record_program(flat, leaves, name)
     return program, form[0]

@@ -168,7 +168,9 @@ def _place(call: Layout, k: int) -> str:
 
 def returned(x: Any, name: str) -> Any:
     """A leaf of a result as an array or scalar of numbers."""
-    out = np.asarray(x)
+    from chainrule.numpy.arguments import as_array  # loaded by the trace that x comes from
+
+    out = as_array(x)
     if out.dtype.kind not in "biufc":
         raise TraceError(
             f"jit: `{name}` returned a {type(x).__name__}, which is no array of numbers",

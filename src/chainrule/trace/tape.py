@@ -16,6 +16,7 @@ from chainrule.errors import TraceError, user_frame
 from chainrule.ir.primitive import Params, Primitive, Trace, TracerBase, bind, concrete, missing_derivative
 from chainrule.ir.program import Origin, running
 from chainrule.ir.types import Array
+from chainrule.prims.families import Elementwise
 from chainrule.trace.operands import Constants, Operands
 from chainrule.trace.tracer import Tracer
 
@@ -279,7 +280,14 @@ class Recorder(Tape):
     def input(self, x: Array) -> Tracer:
         return _numbered(super().input(x))  # type: ignore[no-any-return]
 
+    def process(self, primitive: Primitive, args: Sequence[Array], params: Params) -> Any:
+        if not isinstance(primitive, Elementwise):
+            args = [_in_numpy(a) for a in args]
+        return super().process(primitive, args, params)
+
     def unary(self, primitive: Primitive, compute: Callable[..., Any], x: TracerBase, params: Params) -> Any:
+        if not isinstance(primitive, Elementwise):
+            x = _in_numpy(x)
         return _numbered(super().unary(primitive, compute, x, params))
 
     def binary(self, primitive: Primitive, compute: Callable[[Any, Any], Any], x: Any, y: Any) -> Any:
@@ -307,6 +315,15 @@ def _numbered(t: Any) -> Any:
     if type(t) is TapeTracer and type(t.value) in NUMBERS:
         t.__class__ = NumberTracer
     return t
+
+
+def _in_numpy(x: Any) -> Any:
+    """A traced number of Python's as one of NumPy's, for operations that ask it for its shape and dtype."""
+    if not isinstance(x, NumberTracer):
+        return x
+    same = TapeTracer()
+    same.value, same.owner, same.data, same.shared = np.asarray(x.value)[()], x.owner, x.data, False
+    return same
 
 
 def _note_origin(nodes: list[Node], origins: dict[Node, Origin], node: Node) -> None:
