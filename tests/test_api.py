@@ -188,6 +188,23 @@ def test_threads_differentiate_independently():
 # ---- semantics
 
 
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("wrapped", [lambda f: f, cr.jit], ids=["eager", "staged"])
+def test_strong_zeros_of_hessians(wrapped, sparse):
+    def masked(x):
+        return np.sum(np.where(x > 0, x**1.5, 0))
+
+    def scaled(x):
+        return np.where(x[0] > 0, np.sqrt(x[0]), 1.0) * np.sum(x)
+
+    x = np.array([0.0, 1.0, 4.0])
+    for f, expected in ((masked, np.diag([0, 0.75, 0.375])), (scaled, np.zeros((3, 3)))):
+        found = wrapped(cr.hessian(f, sparse=sparse))(x)
+        np.testing.assert_allclose(found.toarray() if sparse else found, expected)
+    slope = cr.jvp(wrapped(cr.grad(masked)), (x,), (np.array([1.0, 0, 0]),))[1]
+    np.testing.assert_array_equal(slope, np.zeros(3))
+
+
 def test_strong_zeros():
     x = np.array([0.0, 1.0, 4.0])
     safe = lambda x: np.sum(np.where(x > 0, np.sqrt(x), 0.0))

@@ -33,6 +33,8 @@ class Trace(ABC):
     """
 
     __slots__ = ("is_open", "level")
+    carries_values = False
+    """Whether the data of a tracer are a value that belongs to its own: its tangent."""
 
     def __init__(self) -> None:
         self.level = next(_levels)
@@ -351,13 +353,15 @@ def concrete(x: Any) -> Any:
 
 
 def has_nan(x: Any) -> bool:
-    """Whether a floating or complex array has a NaN; or, in a large array, perhaps infinities of both signs.
+    """Whether a floating or complex array, or a tangent of it, has a NaN; or, if large, perhaps infinities of both signs.
 
     In a sum of squares NaN cannot cancel. Large arrays are summed as they are, since BLAS would start threads for a dot product;
     what opposite infinities add is a NaN too, and costs the caller a closer look.
     """
-    if isinstance(x, TracerBase):
-        x = concrete(x)
+    while isinstance(x, TracerBase):
+        if x.owner.carries_values and has_nan(x.data):
+            return True
+        x = x.value
     if type(x) is not np.ndarray or x.ndim == 0:
         return bool(x != x)
     if x.size < _SMALL and x.dtype.kind == "f":

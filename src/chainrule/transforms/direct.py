@@ -594,10 +594,10 @@ class _Values:
     def _group(self, group: Sequence[Item], keeps: Sequence[Any]) -> Any:
         found = [self._item(item) for item in group]
         if len(found) == 1:
-            return self._array(found[0], group[0].vertex, None) if isinstance(found[0], float) else found[0]
+            return self._array(found[0], group[0].vertex, None) if type(found[0]) is float else found[0]
         total = None
         for item, x, keep in zip(group, found, keeps, strict=True):
-            x = _kept(self._array(x, item.vertex, None) if isinstance(x, float) else x, keep)
+            x = _kept(self._array(x, item.vertex, None) if type(x) is float else x, keep)
             total = x if total is None else total + x
         return total
 
@@ -608,23 +608,23 @@ class _Values:
         r = self.behind[item.vertex, item.backward]
         term = self.direct.meeting[item.vertex][item.forward]
         f = self._sum(item.vertex, term, forward=True) if term.parts else 1.0
-        if isinstance(f, float):
-            return r * f if isinstance(r, float) else _scaled(r, f)
-        return _scaled(f, r) if isinstance(r, float) else ops.strong_multiply(r, f)
+        if type(f) is float:
+            return r * f if type(r) is float else _scaled(r, f)
+        return _scaled(f, r) if type(r) is float else ops.strong_multiply(r, f)
 
     def _sum(self, v: int, term: Term, *, forward: bool) -> Any:
         """The value of a term; a number where all its parts are."""
         found = [self._part(v, p, forward=forward) for p in term.parts]
         if len(found) == 1:
             return found[0]
-        if all(isinstance(x, float) for x in found) and term.is_even:
+        if all(type(x) is float for x in found) and term.is_even:
             return sum(found)
         total = None
         for x in found:
-            if not isinstance(x, float):
+            if type(x) is not float:
                 total = x if total is None else total + x
         for p, x in zip(term.parts, found, strict=True):
-            if isinstance(x, float):
+            if type(x) is float:
                 total = self._array(x, v, p.placed) if total is None else self._raised(total, x, v, p.placed)
         return total
 
@@ -647,7 +647,7 @@ class _Values:
         x = self.carried[key]
         if p.keep is None:
             return x
-        return _kept(self._array(x, v, p.placed) if isinstance(x, float) else x, p.keep)
+        return _kept(self._array(x, v, p.placed) if type(x) is float else x, p.keep)
 
     def _carry(self, v: int, p: Part, *, forward: bool) -> Any:
         """A value through an edge, at an index along what is summed."""
@@ -656,7 +656,7 @@ class _Values:
         source = s if forward else w
         x = (self.ahead if forward else self.behind)[source, p.term]
         einsum = None if p.at is None else as_einsum(m)
-        if isinstance(x, float):
+        if type(x) is float:
             number = _number(m, x, einsum)
             if number is not None:
                 return number

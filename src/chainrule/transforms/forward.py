@@ -27,6 +27,7 @@ class Forward(Trace):
     """Carries a tangent beside every value."""
 
     __slots__ = ()
+    carries_values = True
 
     def process(self, primitive: Primitive, args: Sequence[Array], params: Params) -> Any:
         if not self.is_open:
