@@ -29,3 +29,21 @@ def test_heavy_packages_load_at_first_use() -> None:
     program = f"import sys, chainrule; print(*[name for name in {heavy.split()} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_rooms_of_primitives_load_when_one_is_asked_for() -> None:
+    program = """
+import sys, chainrule
+from chainrule.ir.primitive import ops
+late = "chainrule.prims.special"
+assert late not in sys.modules
+assert ops.add is ops["add"] and late not in sys.modules
+assert "erf" in ops and late in sys.modules and ops.svd.name == "svd"
+assert len(ops) == len(list(ops)) == len(set(ops))
+try:
+    ops.no_such_operation
+except AttributeError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "no primitive is named `no_such_operation`\n"

@@ -11,6 +11,7 @@ from chainrule.api.planning import plan
 from chainrule.api.products import jvp, linearize, vjp
 from chainrule.api.programs import program
 from chainrule.api.rules import custom_jvp, custom_vjp
+from chainrule.ir.primitive import ops
 from chainrule.trace.intercept import before_first_trace
 from chainrule.transforms.variables import Variable, variable
 
@@ -41,6 +42,7 @@ __all__ = [
 def _load_surface() -> None:
     for name in ("chainrule.numpy", "chainrule.scipy", "chainrule.trace.lists", "chainrule.trace.maths"):
         importlib.import_module(name)
+    ops.complete()
 
 
 before_first_trace(_load_surface)

@@ -10,6 +10,7 @@ import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from itertools import count
 from typing import Any, TypeAlias
 
@@ -207,10 +208,24 @@ class Carrier(Primitive):
 
 
 class _Registry:
-    """All primitives by name: `ops.add` is the primitive add; `ops[name]`, `in`, iteration and `len` work as on a dict."""
+    """All primitives by name: `ops.add` is the primitive add; `ops[name]`, `in`, iteration and `len` work as on a dict.
+
+    Rooms that importing chainrule does without load when something is asked for that is not here yet.
+    """
 
     def __init__(self) -> None:
         self._by_name: dict[str, Primitive] = {}
+        self._rooms: list[str] = []
+
+    def load_later(self, rooms: Sequence[str]) -> None:
+        """Name modules that declare further primitives."""
+        self._rooms.extend(rooms)
+
+    def complete(self) -> None:
+        """Load the rooms that wait; a thread that comes while another loads them waits for it in their import."""
+        for room in tuple(self._rooms):
+            import_module(room)
+        self._rooms.clear()
 
     def register(self, primitive: Primitive) -> Primitive:
         if primitive.name in self._by_name:
@@ -226,18 +241,28 @@ class _Registry:
         delattr(self, name)
 
     def __getitem__(self, name: str) -> Primitive:
+        if name not in self._by_name:
+            self.complete()
         return self._by_name[name]
 
     def __contains__(self, name: object) -> bool:
+        if name not in self._by_name:
+            self.complete()
         return name in self._by_name
 
     def __iter__(self) -> Iterator[Primitive]:
+        self.complete()
         return iter(tuple(self._by_name.values()))
 
     def __len__(self) -> int:
+        self.complete()
         return len(self._by_name)
 
     def __getattr__(self, name: str) -> Any:
+        if not name.startswith("_"):
+            self.complete()
+            if name in self._by_name:
+                return self._by_name[name]
         raise AttributeError(f"no primitive is named `{name}`")
 
 

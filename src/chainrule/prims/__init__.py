@@ -1,37 +1,9 @@
-"""Every primitive, one room a family. Importing this package fills the registry."""
+"""Every primitive, one room a family. Those that the core itself uses are declared here; the others load at first use."""
 
-from chainrule.prims import (
-    contract,
-    convolve,
-    cumulative,
-    custom,
-    elementwise,
-    expm,
-    factors,
-    fft,
-    indexing,
-    linalg,
-    reduce,
-    search,
-    shape,
-    special,
-    substitution,
-)
+from chainrule.ir.primitive import ops
+from chainrule.prims import contract, custom, elementwise, indexing, reduce, shape
 
-__all__ = [
-    "contract",
-    "convolve",
-    "cumulative",
-    "custom",
-    "elementwise",
-    "expm",
-    "factors",
-    "fft",
-    "indexing",
-    "linalg",
-    "reduce",
-    "search",
-    "shape",
-    "special",
-    "substitution",
-]
+__all__ = ["contract", "custom", "elementwise", "indexing", "reduce", "shape"]
+
+_LATER = ("convolve", "cumulative", "expm", "factors", "fft", "linalg", "search", "special", "substitution")
+ops.load_later([f"{__name__}.{room}" for room in _LATER])
