@@ -22,6 +22,7 @@ import chainrule.numpy
 import chainrule.scipy
 import chainrule.trace.lists
 import chainrule.trace.maths  # noqa: F401 - these fill the tables of the protocols
+from chainrule.backends.llvm.lapack import factors
 from chainrule.backends.llvm.operations import OPERATIONS
 from chainrule.backends.llvm.partition import Kernel, Layout, Partition
 from chainrule.errors import MissingRule
@@ -92,13 +93,13 @@ def _as_list(out: Any) -> list[Any]:
 
 
 def _is_native(primitive: Primitive) -> bool:
-    """Whether kernels compute some sample of a primitive; or, where it has none, have an operation of its name."""
+    """Whether kernels or LAPACK compute some sample of a primitive; or, where it has none, have an operation of its name."""
     samples = list(primitive.samples())
     if not samples:
         return primitive.name in OPERATIONS
     programs = (_recorded(primitive, *sample) for sample in samples)
     plans = (Partition(program, Layout.of(program), set(), set()).plan() for program in programs if program.equations)
-    return any(all(isinstance(step, Kernel) for step in plan.steps) for plan in plans)
+    return any(all(isinstance(step, Kernel) or factors(step) for step in plan.steps) for plan in plans)
 
 
 def _operations(backends: dict[str, Callable[[Primitive], bool]]) -> Iterator[Sequence[str]]:

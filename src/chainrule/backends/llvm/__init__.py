@@ -9,6 +9,7 @@
     emit        the graph as LLVM: loops over a box, explicit SIMD lanes along its last axis, reductions in registers
     tiles       long axes cut into tiles, so that what lies between the steps of a program stays in the cache
     blas        large products of matrices as calls of BLAS, by the addresses that SciPy exports
+    lapack      factorisations and solves as calls of LAPACK, likewise
     functions   the functions of a module: what kernels, products and loops over tiles become
     divide      which kernels are cut into pieces that threads share, and along which axis
     schedule    the tree of calls and loops over them, and the address of every buffer in every turn
@@ -24,7 +25,7 @@ is cut there. Kernels that are equal up to their buffers are one function, so a 
 kernels of one step; and where steps follow each other, what is between the kernels is a loop too.
 
 Indices read at run time are wrapped as NumPy does and checked in native code; a failed check ends the run, and NumPy raises. What
-has no lowering (complex numbers, small integers, factorisations) is computed by NumPy between the kernels.
+has no lowering (complex numbers, small integers, eigenvalues) is computed by NumPy between the kernels.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import product
@@ -30,10 +30,11 @@ PREFIX = "chainrule_blas_"
 LARGEST = 2**31 - 1
 """The integers of SciPy's BLAS have 32 bits."""
 
-_ROUTINES = {f"{letter}{name}": arity for letter in "sd" for name, arity in (("gemm", 13), ("gemv", 11))}
-_LETTERS = {np.dtype(np.float32): "s", np.dtype(np.float64): "d"}
+_ARITIES = {"gemm": 13, "gemv": 11, "trsm": 11, "trsv": 8}
+_LAPACK_ARITIES = {"potrf": 5, "getrf": 6, "getrs": 9}
+LETTERS = {np.dtype(np.float32): "s", np.dtype(np.float64): "d"}
 _I32, _I64, _PTR = ir.IntType(32), ir.IntType(64), ir.PointerType()
-_FLOATS = {"s": ir.FloatType(), "d": ir.DoubleType()}
+FLOATS = {"s": ir.FloatType(), "d": ir.DoubleType()}
 
 
 # ---- the routines
@@ -42,14 +43,25 @@ _FLOATS = {"s": ir.FloatType(), "d": ir.DoubleType()}
 @cache
 def addresses() -> dict[str, int]:
     """The addresses of BLAS's routines by their symbols in our code; empty where SciPy's do not have the form we call."""
-    exported = importlib.import_module("scipy.linalg.cython_blas").__pyx_capi__  # loads at first use
-    name, pointer = ctypes.pythonapi.PyCapsule_GetName, ctypes.pythonapi.PyCapsule_GetPointer
-    name.restype, name.argtypes = ctypes.c_char_p, [ctypes.py_object]
+    return _exported("scipy.linalg.cython_blas", _ARITIES)
+
+
+@cache
+def lapack_addresses() -> dict[str, int]:
+    """The same of LAPACK's routines, which come with those of BLAS or not at all."""
+    return _exported("scipy.linalg.cython_lapack", _LAPACK_ARITIES) if addresses() else {}
+
+
+def _exported(library: str, arities: Mapping[str, int]) -> dict[str, int]:
+    """The addresses of a library's routines of so many arguments, in both precisions; none unless all are as called."""
+    capsules = importlib.import_module(library).__pyx_capi__  # loads at first use
+    name_of, pointer = ctypes.pythonapi.PyCapsule_GetName, ctypes.pythonapi.PyCapsule_GetPointer
+    name_of.restype, name_of.argtypes = ctypes.c_char_p, [ctypes.py_object]
     pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
     found: dict[str, int] = {}
-    for routine, arity in _ROUTINES.items():
-        capsule = exported.get(routine)
-        signature = b"" if capsule is None else name(capsule)
+    for routine, arity in ((letter + name, n) for letter in "sd" for name, n in arities.items()):
+        capsule = capsules.get(routine)
+        signature = b"" if capsule is None else name_of(capsule)
         if not _is_as_called(signature.decode(), arity):
             return {}
         found[PREFIX + routine] = pointer(capsule, signature)
@@ -70,7 +82,7 @@ def _is_as_called(signature: str, arity: int) -> bool:
 @cache
 def register() -> None:
     """Tell LLVM where the routines are that loaded code names."""
-    for symbol, address in addresses().items():
+    for symbol, address in (addresses() | lapack_addresses()).items():
         binding.add_symbol(symbol, address)
 
 
@@ -117,7 +129,7 @@ def matrix_product(e: Equation) -> MatrixProduct | None:
         return None
     x, y = (a.type for a in e.args)
     out = e.outs[0].type
-    letter = _LETTERS.get(out.dtype)
+    letter = LETTERS.get(out.dtype)
     if letter is None or x.dtype != out.dtype or y.dtype != out.dtype or not addresses():
         return None
     if max(x.size, y.size, out.size) > LARGEST or min(x.size, y.size, out.size) == 0:
@@ -266,7 +278,7 @@ class _Call:
 
     def __init__(self, builder: Any, module: Any, p: MatrixProduct) -> None:
         self.builder, self.module, self.p = builder, module, p
-        self.kind = _FLOATS[p.letter]
+        self.kind = FLOATS[p.letter]
         self.indices: list[Any] = []
 
     def over(self, axes: Sequence[Axis], pointers: Sequence[Any]) -> Any:
@@ -303,23 +315,31 @@ class _Call:
         self._call("gemm", [*flags, *sizes, one, right, lead_right, left, lead_left, beta, out, lead_out])
 
     def _call(self, name: str, args: Sequence[Any]) -> None:
-        symbol = f"{PREFIX}{self.p.letter}{name}"
-        routine = self.module.globals.get(symbol)
-        if routine is None:
-            routine = ir.Function(self.module, ir.FunctionType(ir.VoidType(), [_PTR] * len(args)), symbol)
-        self.builder.call(routine, args)
+        call_routine(self.builder, f"{PREFIX}{self.p.letter}{name}", args)
 
     def _flag(self, is_transposed: bool) -> Any:
         return self._constant(ir.IntType(8), ord("T" if is_transposed else "N"))
 
     def _constant(self, kind: Any, value: float) -> Any:
-        """The address of a constant, which Fortran takes in the place of its value."""
-        name = f"{kind}.{value}"
-        known = self.module.globals.get(name)
-        if known is None:
-            known = ir.GlobalVariable(self.module, kind, name)
-            known.linkage, known.global_constant, known.initializer = "internal", True, ir.Constant(kind, value)
-        return known
+        return constant(self.module, kind, value)
+
+
+def call_routine(builder: Any, symbol: str, args: Sequence[Any]) -> None:
+    """Call a routine, declared where it is not yet."""
+    routine = builder.module.globals.get(symbol)
+    if routine is None:
+        routine = ir.Function(builder.module, ir.FunctionType(ir.VoidType(), [_PTR] * len(args)), symbol)
+    builder.call(routine, args)
+
+
+def constant(module: Any, kind: Any, value: float) -> Any:
+    """The address of a constant, which Fortran takes in the place of its value."""
+    name = f"{kind}.{value}"
+    known = module.globals.get(name)
+    if known is None:
+        known = ir.GlobalVariable(module, kind, name)
+        known.linkage, known.global_constant, known.initializer = "internal", True, ir.Constant(kind, value)
+    return known
 
 
 class _Nest:

@@ -21,7 +21,7 @@ import numpy as np
 from llvmlite import binding
 
 from chainrule import cache
-from chainrule.backends.llvm import blas
+from chainrule.backends.llvm import blas, lapack
 from chainrule.backends.llvm.target import Target
 from chainrule.ir.program import Atom, Equation, Literal, Program, Var
 from chainrule.ir.types import ArrayType
@@ -54,6 +54,8 @@ def key_of(program: Program, target: Target) -> str | None:
         spelt = "\n".join(_lines(program))
         if any(e.primitive.name == "contract" for e in program.equations):
             spelt += " ".join(blas.addresses())  # the names of what can be called
+        if any(e.primitive.name in lapack.OPERATIONS for e in program.equations):
+            spelt += " ".join(blas.lapack_addresses())
     except _Unspellable:
         return None
     return cache.key_of(_maker(), repr(target).encode(), spelt.encode())

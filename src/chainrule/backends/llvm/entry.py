@@ -18,7 +18,6 @@ import numpy as np
 from chainrule import cache
 from chainrule.backends.executable import Call, Executable
 from chainrule.backends.llvm import canonical, cpython, entry_code
-from chainrule.backends.llvm.blas import flops
 from chainrule.backends.llvm.entry_code import (
     Build,
     Candidate,
@@ -131,7 +130,7 @@ def _is_simple(native: Native) -> bool:
 
 def _is_long(native: Native) -> bool:
     work = sum(o.type.size for e in native.program.equations for o in e.outs)
-    return work > WORK or sum(map(flops, native.code.products)) > FLOPS
+    return work > WORK or native.code.flops > FLOPS
 
 
 _Row = dict[int, int]  # the words of a record that are not zero

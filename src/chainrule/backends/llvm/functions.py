@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from llvmlite import ir
 
-from chainrule.backends.llvm import blas
+from chainrule.backends.llvm import blas, lapack
 from chainrule.backends.llvm.blas import MatrixProduct, matrix_product, product_function
 from chainrule.backends.llvm.body import Body, Fill
 from chainrule.backends.llvm.divide import Division, combination, division
@@ -20,6 +20,7 @@ from chainrule.backends.llvm.emit import I8, I64, PTR, TYPES, Loop, kernel_funct
 from chainrule.backends.llvm.graph import KINDS
 from chainrule.backends.llvm.index import Unlowerable
 from chainrule.backends.llvm.kernels import Lowering
+from chainrule.backends.llvm.lapack import Factors, factors_function
 from chainrule.backends.llvm.memory import Block, plan_memory
 from chainrule.backends.llvm.partition import Kernel, Layout, Partition, Plan, is_for_blas
 from chainrule.backends.llvm.schedule import Buffer, Step
@@ -74,6 +75,7 @@ class Functions:
         self.uniform = Constants()
         self.kernels: list[tuple[Lowering, Made]] = []
         self.products: list[MatrixProduct] = []
+        self.factors: list[Factors] = []
         self.loops: list[str] = []
         self._known: dict[Any, Any] = {}
 
@@ -85,7 +87,13 @@ class Functions:
     def describe(self) -> list[str]:
         """What is called, in lines."""
         kernels = [lowering.describe(made.division) for lowering, made in self.kernels]
-        return [*kernels, *(f"BLAS: {blas.text(p)}" for p in self.products), *self.loops]
+        products = [f"BLAS: {blas.text(p)}" for p in self.products]
+        return [*kernels, *products, *(f"LAPACK: {lapack.text(f)}" for f in self.factors), *self.loops]
+
+    @property
+    def flops(self) -> int:
+        """Multiplications and additions of all calls of BLAS and LAPACK."""
+        return sum(map(blas.flops, self.products)) + sum(map(lapack.flops, self.factors))
 
     def kernel(self, lowering: Lowering, adds: Set[Var] = frozenset(), *, in_pieces: bool = True) -> Made:
         """The functions of a kernel, in pieces where that is worth it; it adds to the variables of `adds`."""
@@ -119,6 +127,9 @@ class Functions:
         """The call that computes what is no kernel; None where it is left to NumPy."""
         if isinstance(e.primitive, Tiles):
             return self._tiles(e, e.primitive)
+        f = lapack.factors(e)
+        if f is not None:
+            return self._factors(e, f)
         p = matrix_product(e)
         if p is None:
             return None
@@ -129,6 +140,14 @@ class Functions:
             function = self._known[key] = product_function(self.module, name, p, adds=key[1])
         self.products.append(p)
         return Step(function, (*e.args, *e.outs))
+
+    def _factors(self, e: Equation, f: Factors) -> Step:
+        """The call that factors matrices, or divides by them."""
+        function = self._known.get(f)
+        if function is None:
+            function = self._known[f] = factors_function(self.module, f"factors{len(self._known)}", f)
+        self.factors.append(f)
+        return Step(function, (*e.args, *e.outs, Block(f.nbytes)))
 
     # ---- loops over tiles
 
@@ -166,10 +185,10 @@ class Functions:
         program = blas.arranged(body, is_for_blas)
         sums = [a for a, s in zip(program.outputs, loop.stacked, strict=True) if isinstance(a, Var) and not s]
         forced = {e for e in program.equations if e.primitive.name == "transpose" and e.args[0] in program.inputs}
-        done = len(self.kernels), len(self.products)
+        done = len(self.kernels), len(self.products), len(self.factors)
 
         def make(plan: Plan) -> tuple[list[Step], list[Var]]:
-            del self.kernels[done[0] :], self.products[done[1] :]  # of an attempt before
+            del self.kernels[done[0] :], self.products[done[1] :], self.factors[done[2] :]  # of an attempt before
             parts = [v for v in sums if not _can_add(plan, v)]
             adds = set(sums).difference(parts)
             return [self._within(step, plan, adds) for step in plan.steps], parts

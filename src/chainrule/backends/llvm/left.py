@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from chainrule.backends.llvm import lapack
 from chainrule.backends.llvm.operations import OPERATIONS, kind_of
 from chainrule.backends.llvm.partition import MOVES, REDUCTIONS, RUNNING, SEARCHES
 from chainrule.ir.program import Equation
@@ -14,6 +15,7 @@ _LOWERED = {
     *REDUCTIONS,
     *RUNNING,
     *SEARCHES,
+    *lapack.OPERATIONS,
     "contract",
     "scatter_add",
     "where",

@@ -75,6 +75,7 @@ class Code:
         self.steps: list[Run | Equation] = []
         self.functions = Functions(self.module, target)
         self.products: list[MatrixProduct] = self.functions.products
+        self.flops = 0
         self.described: list[str] = []
         self.different = 0
         known: dict[segments.Body, list[Step | Equation]] = {}
@@ -106,6 +107,7 @@ class Code:
     def forget(self) -> None:
         """Drop what only making the code needed; what is left is kept with the code on disk."""
         self.described, self.different = self.functions.describe(), self.functions.different
+        self.flops = self.functions.flops
         viewed = {v for s in self.steps if isinstance(s, Equation) for v in s.variables}
         self.places = {v: place for v, place in self.places.items() if v in viewed}
         for name in ("program", "module", "functions", "by_numpy"):
