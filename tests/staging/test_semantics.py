@@ -374,6 +374,7 @@ def test_local_functions_cannot_be_pickled():
 
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="processes cannot be forked here")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.filterwarnings(r"ignore:os.fork\(\) was called:RuntimeWarning")  # from JAX, where an oracle has loaded it
 def test_in_a_forked_process():
     staged = cr.jit(lambda x: np.sum(x * 2))
     staged(X)
