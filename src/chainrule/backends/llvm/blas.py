@@ -30,11 +30,11 @@ PREFIX = "chainrule_blas_"
 LARGEST = 2**31 - 1
 """The integers of SciPy's BLAS have 32 bits."""
 
-_ARITIES = {"gemm": 13, "gemv": 11, "trsm": 11, "trsv": 8}
-_LAPACK_ARITIES = {"potrf": 5, "getrf": 6, "getrs": 9}
-LETTERS = {np.dtype(np.float32): "s", np.dtype(np.float64): "d"}
+_ROUTINES = {"sgemm": 13, "dgemm": 13, "sgemv": 11, "dgemv": 11, "dtrsm": 11, "dtrsv": 8}
+_LAPACK_ROUTINES = {"dpotrf": 5, "dgetrf": 6, "dgetrs": 9}
+_LETTERS = {np.dtype(np.float32): "s", np.dtype(np.float64): "d"}
 _I32, _I64, _PTR = ir.IntType(32), ir.IntType(64), ir.PointerType()
-FLOATS = {"s": ir.FloatType(), "d": ir.DoubleType()}
+_FLOATS = {"s": ir.FloatType(), "d": ir.DoubleType()}
 
 
 # ---- the routines
@@ -43,23 +43,23 @@ FLOATS = {"s": ir.FloatType(), "d": ir.DoubleType()}
 @cache
 def addresses() -> dict[str, int]:
     """The addresses of BLAS's routines by their symbols in our code; empty where SciPy's do not have the form we call."""
-    return _exported("scipy.linalg.cython_blas", _ARITIES)
+    return _exported("scipy.linalg.cython_blas", _ROUTINES)
 
 
 @cache
 def lapack_addresses() -> dict[str, int]:
     """The same of LAPACK's routines, which come with those of BLAS or not at all."""
-    return _exported("scipy.linalg.cython_lapack", _LAPACK_ARITIES) if addresses() else {}
+    return _exported("scipy.linalg.cython_lapack", _LAPACK_ROUTINES) if addresses() else {}
 
 
 def _exported(library: str, arities: Mapping[str, int]) -> dict[str, int]:
-    """The addresses of a library's routines of so many arguments, in both precisions; none unless all are as called."""
+    """The addresses of a library's routines of so many arguments; none unless all are as called."""
     capsules = importlib.import_module(library).__pyx_capi__  # loads at first use
     name_of, pointer = ctypes.pythonapi.PyCapsule_GetName, ctypes.pythonapi.PyCapsule_GetPointer
     name_of.restype, name_of.argtypes = ctypes.c_char_p, [ctypes.py_object]
     pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
     found: dict[str, int] = {}
-    for routine, arity in ((letter + name, n) for letter in "sd" for name, n in arities.items()):
+    for routine, arity in arities.items():
         capsule = capsules.get(routine)
         signature = b"" if capsule is None else name_of(capsule)
         if not _is_as_called(signature.decode(), arity):
@@ -129,7 +129,7 @@ def matrix_product(e: Equation) -> MatrixProduct | None:
         return None
     x, y = (a.type for a in e.args)
     out = e.outs[0].type
-    letter = LETTERS.get(out.dtype)
+    letter = _LETTERS.get(out.dtype)
     if letter is None or x.dtype != out.dtype or y.dtype != out.dtype or not addresses():
         return None
     if max(x.size, y.size, out.size) > LARGEST or min(x.size, y.size, out.size) == 0:
@@ -278,7 +278,7 @@ class _Call:
 
     def __init__(self, builder: Any, module: Any, p: MatrixProduct) -> None:
         self.builder, self.module, self.p = builder, module, p
-        self.kind = FLOATS[p.letter]
+        self.kind = _FLOATS[p.letter]
         self.indices: list[Any] = []
 
     def over(self, axes: Sequence[Axis], pointers: Sequence[Any]) -> Any:

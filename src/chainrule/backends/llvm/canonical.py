@@ -54,7 +54,7 @@ def key_of(program: Program, target: Target) -> str | None:
         spelt = "\n".join(_lines(program))
         if any(e.primitive.name == "contract" for e in program.equations):
             spelt += " ".join(blas.addresses())  # the names of what can be called
-        if any(e.primitive.name in lapack.OPERATIONS for e in program.equations):
+        if any(e.primitive.name in lapack.OPERANDS for e in program.equations):
             spelt += " ".join(blas.lapack_addresses())
     except _Unspellable:
         return None

@@ -145,7 +145,8 @@ class Functions:
         """The call that factors matrices, or divides by them."""
         function = self._known.get(f)
         if function is None:
-            function = self._known[f] = factors_function(self.module, f"factors{len(self._known)}", f)
+            name = f"factors{len(self._known)}"
+            function = self._known[f] = factors_function(self.module, name, f, fused=self.target.fused)
         self.factors.append(f)
         return Step(function, (*e.args, *e.outs, Block(f.nbytes)))
 

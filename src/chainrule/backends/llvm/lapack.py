@@ -3,35 +3,42 @@
     cholesky            potrf in place, on a copy of the triangle that is read
     solve               getrf of a copy with its columns in memory, as NumPy's, then getrs
     inv                 the same, and getrs of the transposed system for the identity
+    det, slogdet        getrf alike: the signs of pivots and swaps, and the sum of the pivots' logarithms, as NumPy's
     solve_triangular    trsm from the right, or trsv, in place on a copy of the right-hand sides
 
 Fortran's columns are our rows: a matrix of ours is its transpose there, and a lower triangle an upper one. Where LAPACK finds a
 matrix singular or not positive definite, or a number on the diagonal of a factor is not finite, the run ends like one with an
 index out of range, and NumPy computes, or raises, what it does.
+
+What is of single precision is converted, and factored in double precision, which is how NumPy does it.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 from typing import Any, NamedTuple
 
+import numpy as np
 from llvmlite import ir
 
-from chainrule.backends.llvm import blas
-from chainrule.backends.llvm.emit import I8, I32, I64, PTR, Loop
-from chainrule.ir.program import Equation
+from chainrule.backends.llvm import blas, vector_maths
+from chainrule.backends.llvm.emit import F64, I8, I32, I64, PTR, Loop
+from chainrule.ir.primitive import ops
+from chainrule.ir.program import Atom, Equation, Literal, Program, Var
+from chainrule.ir.types import ArrayType
 
-OPERATIONS = frozenset({"cholesky", "solve", "inv", "solve_triangular"})
+OPERANDS = {"cholesky": 1, "inv": 1, "det": 1, "slogdet": 2, "solve": 2, "solve_triangular": 2}
+"""The operations, and how many buffers there are beside the matrices: right-hand sides and results."""
 
 _LINE = 64
 """Bytes of a cache line, at which each part of the workspace begins."""
 
 
 class Factors(NamedTuple):
-    """A stack of `depth` matrices of n rows, to be factored or divided by, with `columns` right-hand sides each."""
+    """A stack of `depth` matrices of n rows, to be factored or divided by; others have `columns`, or are numbers if 0."""
 
     operation: str
-    letter: str
     depth: int
     n: int
     columns: int
@@ -40,16 +47,15 @@ class Factors(NamedTuple):
     @property
     def places(self) -> tuple[int, int, int]:
         """Where the pivots, the factors and the right-hand sides begin in the workspace, after LAPACK's answer."""
-        size = 4 if self.letter == "s" else 8
         factors = _LINE + _in_lines(4 * self.n)
-        return _LINE, factors, factors + _in_lines(size * self.n * self.n)
+        return _LINE, factors, factors + _in_lines(8 * self.n * self.n)
 
     @property
     def nbytes(self) -> int:
         """Bytes of workspace."""
-        size = 4 if self.letter == "s" else 8
-        needs = {"solve": self.places[2] + size * self.n * self.columns, "inv": self.places[2]}
-        return needs.get(self.operation, _LINE)
+        if self.operation in ("cholesky", "solve_triangular"):
+            return _LINE
+        return self.places[2] + (8 * self.n * self.columns if self.operation == "solve" else 0)
 
 
 def _in_lines(nbytes: int) -> int:
@@ -58,17 +64,18 @@ def _in_lines(nbytes: int) -> int:
 
 def factors(e: Equation) -> Factors | None:
     """How LAPACK computes an equation; None where it does not."""
-    if e.primitive.name not in OPERATIONS:
+    if e.primitive.name not in OPERANDS:
         return None
     types = [a.type for a in (*e.args, *e.outs)]
     first = types[0]
-    letter = blas.LETTERS.get(first.dtype)
-    if letter is None or any(t.dtype != first.dtype or not 0 < t.size <= blas.LARGEST for t in types):
+    if not blas.lapack_addresses() or any(t.dtype != np.float64 or not 0 < t.size <= blas.LARGEST for t in types):
         return None
-    if any(t.shape[:-1] != first.shape[:-1] for t in types) or not blas.lapack_addresses():
+    is_number = e.primitive.name in ("det", "slogdet")
+    if not is_number and any(t.shape[:-1] != first.shape[:-1] for t in types):
         return None
+    columns = 0 if is_number else types[-1].shape[-1]
     is_lower = e.params.get("lower", not e.params.get("upper", False))
-    return Factors(e.primitive.name, letter, prod(first.shape[:-2]), first.shape[-1], types[-1].shape[-1], is_lower)
+    return Factors(e.primitive.name, prod(first.shape[:-2]), first.shape[-1], columns, is_lower)
 
 
 def flops(f: Factors) -> int:
@@ -81,20 +88,50 @@ def flops(f: Factors) -> int:
 def text(f: Factors) -> str:
     """How it is computed, in words."""
     routine = {"cholesky": "potrf", "solve_triangular": "trsv" if f.columns == 1 else "trsm"}.get(f.operation, "getrf")
-    return f"{f.operation}: {f.depth} x {f.letter}{routine} of {f.n} x {f.n}"
+    return f"{f.operation}: {f.depth} x d{routine} of {f.n} x {f.n}"
+
+
+def in_double(program: Program) -> Program:
+    """The program with matrices of single precision factored in double precision, as NumPy does it."""
+    equations: list[Equation] = []
+    for e in program.equations:
+        equations += _widened(e) if e.primitive.name in OPERANDS else [e]
+    return replace(program, equations=tuple(equations))
+
+
+def _widened(e: Equation) -> list[Equation]:
+    """An equation of single precision as one of double precision between conversions; any other as it is."""
+    single, double = np.dtype(np.float32), np.dtype(np.float64)
+    if any(a.type.dtype != single for a in (*e.args, *e.outs)):
+        return [e]
+    conversions: list[Equation] = []
+
+    def wide(a: Atom) -> Atom:
+        if isinstance(a, Literal):
+            return Literal(np.asarray(a.value, double))
+        out = Var(ArrayType(a.type.shape, double))
+        conversions.append(Equation(ops.convert, (a,), {"dtype": double}, (out,), e.origin))
+        return out
+
+    outs = tuple(Var(ArrayType(o.type.shape, double)) for o in e.outs)
+    within = Equation(e.primitive, tuple(map(wide, e.args)), e.params, outs, e.origin)
+    if factors(within) is None:
+        return [e]
+    back = [Equation(ops.convert, (w,), {"dtype": single}, (o,), e.origin) for w, o in zip(outs, e.outs, strict=True)]
+    return [*conversions, within, *back]
 
 
 # ---- the code
 
 
-def factors_function(module: Any, name: str, f: Factors) -> Any:
+def factors_function(module: Any, name: str, f: Factors, *, fused: bool) -> Any:
     """The function `name(a, ..., out, workspace, status)`."""
-    given = 2 if f.operation in ("solve", "solve_triangular") else 1
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [PTR] * (given + 3)), name)
+    others = OPERANDS[f.operation]
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [PTR] * (others + 3)), name)
     function.linkage = "internal"
     function.attributes.add("nounwind")
-    code = _Code(ir.IRBuilder(function.append_basic_block("entry")), module, f, function.args[-2], function.args[-1])
-    sizes = [f.n * f.n] + [f.n * f.columns] * given
+    code = _Code(ir.IRBuilder(function.append_basic_block("entry")), f, *function.args[-2:], fused=fused)
+    sizes = [f.n * f.n] + [f.n * f.columns or 1] * others
     with Loop(code.builder, 0, f.depth, 1) as turn:
         at = [code.element(p, code.builder.mul(turn, I64(size))) for p, size in zip(function.args, sizes, strict=False)]
         getattr(code, f.operation)(*at)
@@ -105,10 +142,9 @@ def factors_function(module: Any, name: str, f: Factors) -> Any:
 class _Code:
     """The code for one matrix under construction."""
 
-    def __init__(self, builder: Any, module: Any, f: Factors, workspace: Any, status: Any) -> None:
-        self.builder, self.module, self.f, self.status = builder, module, f, status
-        self.kind = blas.FLOATS[f.letter]
-        self.info = workspace
+    def __init__(self, builder: Any, f: Factors, workspace: Any, status: Any, *, fused: bool) -> None:
+        self.builder, self.module, self.f, self.status, self.fused = builder, builder.module, f, status, fused
+        self.info, self.sums = workspace, builder.gep(workspace, [I64(_LINE // 2)], source_etype=I8)
         self.pivots, self.factors, self.sides = (builder.gep(workspace, [I64(n)], source_etype=I8) for n in f.places)
 
     # ---- the operations
@@ -116,7 +152,7 @@ class _Code:
     def cholesky(self, a: Any, out: Any) -> None:
         """The factor in the place of the triangle of a that is read; zeros in the other."""
         b, n = self.builder, self.f.n
-        zero = ir.Constant(self.kind, 0.0)
+        zero = ir.Constant(F64, 0.0)
         with Loop(b, 0, n, 1) as i, Loop(b, 0, n, 1) as j:
             at = b.add(b.mul(i, I64(n)), j)
             is_read = b.icmp_unsigned("<=", *((j, i) if self.f.is_lower else (i, j)))
@@ -141,7 +177,7 @@ class _Code:
         b, n = self.builder, self.f.n
         with b.if_then(self._factor(a)):
             with Loop(b, 0, n, 1) as i, Loop(b, 0, n, 1) as j:
-                one, zero = ir.Constant(self.kind, 1.0), ir.Constant(self.kind, 0.0)
+                one, zero = ir.Constant(F64, 1.0), ir.Constant(F64, 0.0)
                 self._store(out, b.add(b.mul(i, I64(n)), j), b.select(b.icmp_unsigned("==", i, j), one, zero))
             self._substitute("T", out)
 
@@ -153,10 +189,23 @@ class _Code:
         if k == 1:
             self._call("trsv", self._uplo(), flag("T"), flag("N"), whole(n), a, whole(n), out, whole(1))
         else:
-            one = blas.constant(self.module, self.kind, 1.0)
+            one = blas.constant(self.module, F64, 1.0)
             flags = [flag("R"), self._uplo(), flag("N"), flag("N")]
             self._call("trsm", *flags, whole(k), whole(n), one, a, whole(n), out, whole(k))
         self._fail(self._has_bad_diagonal(a))
+
+    def slogdet(self, a: Any, sign: Any, log: Any) -> None:
+        """The sign, and the logarithm of the absolute value."""
+        with self.builder.if_then(self._factor(a)):
+            for target, x in zip((sign, log), self._sign_and_logarithm(), strict=True):
+                self._store(target, I64(0), x)
+
+    def det(self, a: Any, out: Any) -> None:
+        """By logarithms, since products of the pivots overflow where the determinant does not."""
+        b = self.builder
+        with b.if_then(self._factor(a)):
+            sign, log = self._sign_and_logarithm()
+            self._store(out, I64(0), b.fmul(sign, vector_maths.emit(b, "exp", [log], fused=self.fused)))
 
     # ---- steps
 
@@ -169,6 +218,23 @@ class _Code:
         self._fail(fault)
         return self.builder.not_(fault)
 
+    def _sign_and_logarithm(self) -> tuple[Any, Any]:
+        """Of the product of the pivots, negative once more for every swap of rows."""
+        b = self.builder
+        zero = ir.Constant(F64, 0.0)
+        self._store(self.sums, I64(0), ir.Constant(F64, 1.0))
+        self._store(self.sums, I64(1), zero)
+        with Loop(b, 0, self.f.n, 1) as i:
+            x = self._load(self.factors, b.mul(i, I64(self.f.n + 1)))
+            row = b.load(b.gep(self.pivots, [i], source_etype=I32), typ=I32)
+            is_swapped = b.icmp_unsigned("!=", b.zext(row, I64), b.add(i, I64(1)))
+            is_negative = b.fcmp_ordered("<", x, zero)
+            sign, log = (self._load(self.sums, I64(k)) for k in (0, 1))
+            self._store(self.sums, I64(0), b.select(b.xor(is_swapped, is_negative), b.fneg(sign), sign))
+            size = b.select(is_negative, b.fneg(x), x)
+            self._store(self.sums, I64(1), b.fadd(log, vector_maths.emit(b, "log", [size], fused=self.fused)))
+        return self._load(self.sums, I64(0)), self._load(self.sums, I64(1))
+
     def _substitute(self, transposed: str, sides: Any) -> None:
         n, k = self._whole(self.f.n), self._whole(self.f.columns)
         self._call("getrs", self._flag(transposed), n, k, self.factors, n, self.pivots, sides, n, self.info)
@@ -179,7 +245,7 @@ class _Code:
     def _has_bad_diagonal(self, a: Any) -> Any:
         """Whether a number on the diagonal is zero, infinite or NaN, which takes the place of LAPACK's answer."""
         b, n = self.builder, self.f.n
-        zero = ir.Constant(self.kind, 0.0)
+        zero = ir.Constant(F64, 0.0)
         b.store(I32(0), self.info)
         with Loop(b, 0, n, 1) as i:
             x = self._load(a, b.mul(i, I64(n + 1)))
@@ -196,10 +262,10 @@ class _Code:
 
     def element(self, pointer: Any, at: Any) -> Any:
         """The place of an element."""
-        return self.builder.gep(pointer, [at], source_etype=self.kind)
+        return self.builder.gep(pointer, [at], source_etype=F64)
 
     def _load(self, pointer: Any, at: Any) -> Any:
-        return self.builder.load(self.element(pointer, at), typ=self.kind)
+        return self.builder.load(self.element(pointer, at), typ=F64)
 
     def _store(self, pointer: Any, at: Any, x: Any) -> None:
         self.builder.store(x, self.element(pointer, at))
@@ -217,7 +283,7 @@ class _Code:
     # ---- calls
 
     def _call(self, name: str, *args: Any) -> None:
-        blas.call_routine(self.builder, f"{blas.PREFIX}{self.f.letter}{name}", args)
+        blas.call_routine(self.builder, f"{blas.PREFIX}d{name}", args)
 
     def _flag(self, letter: str) -> Any:
         return blas.constant(self.module, I8, ord(letter))

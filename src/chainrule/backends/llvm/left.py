@@ -15,7 +15,7 @@ _LOWERED = {
     *REDUCTIONS,
     *RUNNING,
     *SEARCHES,
-    *lapack.OPERATIONS,
+    *lapack.OPERANDS,
     "contract",
     "scatter_add",
     "where",

@@ -22,7 +22,7 @@ from llvmlite import ir
 from chainrule import cache
 from chainrule.backends.executable import Executable, Report, by_numpy
 from chainrule.backends.interpret import Interpreted, run_equation
-from chainrule.backends.llvm import blas, canonical, segments
+from chainrule.backends.llvm import blas, canonical, lapack, segments
 from chainrule.backends.llvm.blas import MatrixProduct
 from chainrule.backends.llvm.functions import Functions
 from chainrule.backends.llvm.index import Unlowerable
@@ -214,10 +214,10 @@ def build(program: Program, target: Target) -> Code:
 
 
 def _forms(program: Program) -> Iterator[Program]:
-    """The program as arranged for BLAS: with loops over tiles, where they are worth it, and without."""
+    """The program as arranged for BLAS and LAPACK: with loops over tiles, where they are worth it, and without."""
     in_tiles = tiled(program)
     for form in (program,) if in_tiles is None else (in_tiles, program):
-        yield blas.arranged(form, is_for_blas)
+        yield lapack.in_double(blas.arranged(form, is_for_blas))
 
 
 def compiled_code(program: Program) -> tuple[Code, bytes]:
