@@ -20,7 +20,7 @@ Place = tuple[str, int]  # a function, by its file and first line
 
 # Beside the laws; each file of tests runs with those mutants that it reaches.
 TESTS = (
-    *("tests/linear", "tests/prims", "tests/test_api.py", "tests/trace/test_own.py"),
+    *("tests/linear", "tests/prims", "tests/test_api.py", "tests/trace/test_own.py", "tests/scipy/test_special.py"),
     *("tests/plan/test_chain.py", "tests/plan/test_eliminate.py"),
 )
 

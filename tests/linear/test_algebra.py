@@ -35,6 +35,7 @@ from chainrule.linear.algebra import (
     compose,
     density,
     to_dense,
+    total,
     transpose,
 )
 from chainrule.linear.maps import Slot
@@ -55,6 +56,7 @@ def some_maps(seed=0):
     yield from (
         Scale(2.0, of(3, 4), of(3, 4)),
         Scale(-1, of(4), of(3, 4)),
+        Scale(0.0, of(4), of(4)),
         Scale(1.0, of(3, 1), of(3, 4)),
         Diagonal(r((3, 4)), of(3, 4), of(3, 4)),
         Diagonal(r(4), of(3, 1), of(3, 4)),
@@ -142,6 +144,29 @@ def test_transpose_is_transpose():
         agrees(transpose(transpose(m)), matrix_of(m))
 
 
+def test_a_transpose_takes_the_type_that_it_is_told():
+    single = np.dtype(np.float32)
+    for m in MAPS:
+        assert transpose(m, single).in_dtype == single
+
+
+def test_sums_of_sparse_maps_are_sparse_and_those_with_a_full_matrix_are_full():
+    full = Contract(np.ones((4, 4)), (1,), (0, 1), (0,), of(4), of(4))
+    reverse, diagonal = Slice((slice(None, None, -1),), of(4), of(4)), Diagonal(np.arange(4.0), of(4), of(4))
+    assert isinstance(add(full, diagonal), Dense)
+    assert isinstance(add(diagonal, full), Dense)
+    assert isinstance(add(full, reverse), Dense)
+    assert isinstance(add(reverse, full), Dense)
+    assert isinstance(add(diagonal, reverse), Entries)
+    assert isinstance(add(Scale(2.0, of(3, 3), of(3, 3)), Permute((1, 0), of(3, 3))), Entries)
+
+
+def test_transposes_of_entries_are_entries():
+    at, z = np.array([0, 2]), np.dtype(complex)
+    for values, dtype in ((None, F), (np.ones(2), F), (np.ones(2), z), (np.array([1j, 2.0]), z)):
+        assert isinstance(transpose(Entries(at, at[::-1], values, (3,), (3,), dtype)), Entries)
+
+
 def test_structured_maps_stay_structured():
     lazy = [(a, b) for a, b in PAIRS if isinstance(compose(a, b), Composition)]
     assert all(any(isinstance(m, Implicit | Composition | Total) for m in pair) for pair in lazy)
@@ -149,6 +174,22 @@ def test_structured_maps_stay_structured():
     assert isinstance(diagonal, Einsum)
     assert diagonal.multiplications() == 4
     assert density(diagonal) == 0.25
+    assert density(SumOver((0,), of(3, 4), of(4))) == 0.25
+
+
+def test_a_total_adds_each_term_once():
+    terms = [
+        Scale(2.0, of(4), of(4)),
+        Slice((slice(None, None, -1),), of(4), of(4)),
+        Diagonal(np.arange(4.0), of(4), of(4)),
+    ]
+    agrees(total(terms), sum(matrix_of(m) for m in terms))
+    assert total(terms[:1]) is terms[0]
+
+
+def test_a_map_of_no_inputs_is_written_out_as_no_columns():
+    m = Implicit(lambda t: np.zeros(3), lambda ct: np.zeros((0, 2)), of(0, 2), of(3))
+    assert to_dense(m).shape == (3, 0, 2)
 
 
 def test_composition_is_associative():
@@ -193,6 +234,10 @@ def test_transposes_of_real_maps_into_complex_ones_take_real_parts():
     for m in (as_einsum(Diagonal(d, of(2), ArrayType((2,), z))), entries):
         np.testing.assert_allclose(transpose(m, z).apply(c), m.adjoint(c))
         assert transpose(m, z).apply(c).dtype == F
+    for m, expected in ((Diagonal(np.array([2.0, 3.0]), of(2), of(2)), [2, 9]), (Scale(-1, of(2), of(2)), [-1, -3])):
+        found = transpose(as_einsum(m), z).apply(c)
+        assert found.dtype == F
+        np.testing.assert_array_equal(found, expected)
     assert isinstance(transpose(as_einsum(Diagonal(np.ones(2), of(2), of(2)))), Einsum)
     assert isinstance(transpose(as_einsum(Diagonal(d, ArrayType((2,), z), ArrayType((2,), z))), z), Einsum)
 

@@ -1,8 +1,11 @@
 """Values of the primitives on their own samples, by NumPy's, SciPy's or a plain loop's."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import scipy.linalg
+import scipy.special
 
 import chainrule as cr
 from chainrule.ir.primitive import ops
@@ -216,6 +219,48 @@ def test_of_a_stack_only_what_is_singular_is_nan():
     expected = np.stack([np.full((2, 2), np.nan), np.diag([0.5, 0.25])])
     np.testing.assert_array_equal(ops.inv.value(a, singular="nan"), expected)
     np.testing.assert_array_equal(ops.solve.value(a, np.stack([np.eye(2)] * 2), singular="nan"), expected)
+
+
+def test_polygamma_of_single_precision_stays_so():
+    x = np.array([0.5, 2.0])
+    for n in (0, 1, np.array([0, 2])):
+        assert ops.polygamma.value(n, x).dtype == float
+        found = ops.polygamma.value(n, x.astype(np.float32))
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, scipy.special.polygamma(n, x), rtol=1e-6)
+
+
+def cofactors(a):
+    """The transposed matrix of the cofactors, each an exact sum of products."""
+    (a, b, c), (d, e, f), (g, h, i) = ([Fraction(float(x)) for x in row] for row in a)
+    rows = (
+        (e * i - f * h, c * h - b * i, b * f - c * e),
+        (f * g - d * i, a * i - c * g, c * d - a * f),
+        (d * h - e * g, b * g - a * h, a * e - b * d),
+    )
+    return np.array(rows, float)
+
+
+def test_the_adjugate_has_the_cofactors_of_matrices_near_and_far_from_singular():
+    far = np.array([[2.0, 1.0, 0.5], [-1.0, 3.0, 0.25], [0.5, 1.0, 4.0]])
+    near = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0, 9.0 + 1e-12]])
+    stack = np.stack([far, near, near.round(), np.outer([1.0, 2.0, -1.0], [0.5, 1.0, 2.0]), np.zeros((3, 3))])
+    for a, found in zip(stack, ops.adjugate.value(stack), strict=True):
+        np.testing.assert_allclose(found, cofactors(a), rtol=0, atol=1e-14 * np.abs(a).max() ** 2)
+
+
+@pytest.mark.parametrize("scale", [1e200, 1e-200])
+def test_the_adjugate_exists_where_the_determinant_overflows_or_underflows(scale):
+    a = scale * np.array([[2.0, 1.0], [1.0, 3.0]])
+    np.testing.assert_allclose(ops.adjugate.value(a), scale * np.array([[3.0, -1.0], [-1.0, 2.0]]), rtol=1e-14)
+
+
+def test_of_largest_elements_that_tie_the_mean_phase_of_an_eigenvector_stays():
+    a, da = np.array([[1.0, 1.0], [0.0, 2.0]]), np.array([[0.3, 0.2j], [0.5j - 0.4, 0.1]])
+    (_, v), (_, dv) = cr.jvp(lambda a: tuple(np.linalg.eig(a)), (a.astype(complex),), (da,))
+    assert abs(v[0, 1]) == abs(v[1, 1])
+    np.testing.assert_allclose(np.sum(np.imag(dv[:, 1] / v[:, 1])), 0, atol=1e-15)
+    assert abs(np.imag(dv[0, 1] / v[0, 1])) > 0.1
 
 
 def test_a_singular_matrix_is_an_error_where_it_is_numpys():

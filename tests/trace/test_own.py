@@ -174,6 +174,24 @@ def test_own_batching_and_flops():
         check_primitive(f)
 
 
+def test_own_batching_of_an_elementwise_primitive_is_told_which_arguments_are_batched():
+    def batching(size, args, batched, params):
+        assert (size, list(batched), params) == (2, [True, False], {"scale": 3.0})
+        x, y = args
+        return params["scale"] * x * y
+
+    f = cr.primitive(
+        "scaled_product",
+        lambda x, y, *, scale=3.0: scale * x * y,
+        (lambda x, y, out, *, scale: scale * y, lambda x, y, out, *, scale: scale * x),
+        elementwise=True,
+        batching=batching,
+        on=((0.5, 1.0), (0.5, 1.0)),
+    )
+    x, y = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]), np.array([1.0, -1.0, 2.0])
+    assert cr.vmap(f, in_axes=(0, None))(x, y).tolist() == [[3, -6, 18], [12, -15, 36]]
+
+
 def test_primitives_pickle_by_name():
     kepler = declare_kepler()
     assert pickle.loads(pickle.dumps(kepler)) is kepler

@@ -180,6 +180,7 @@ def _eig_samples() -> Iterator[Sample]:
     yield (regular(1),), {}
     yield (regular(2, 2),), {}
     yield (regular(2, 0),), {}
+    yield (regular(0, 2, 2),), {}
     yield (regular(3, imaginary=1.0),), {}
 
 
