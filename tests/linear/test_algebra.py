@@ -242,6 +242,17 @@ def test_transposes_of_real_maps_into_complex_ones_take_real_parts():
     assert isinstance(transpose(as_einsum(Diagonal(d, ArrayType((2,), z), ArrayType((2,), z))), z), Einsum)
 
 
+def test_a_map_at_an_index_has_that_part_of_the_matrix():
+    w = np.random.default_rng(3).standard_normal((5, 4))
+    m = as_einsum(Contract(w, (1,), (0, 1), (0,), of(4), of(5)))
+    (row,), (column,) = m.outer, m.inner
+    np.testing.assert_array_equal(to_dense(m.at({row: 2})), w[2])
+    np.testing.assert_array_equal(to_dense(m.at({column: 1})), w[:, 1])
+    np.testing.assert_array_equal(to_dense(m.at({row: 2, column: 1})), w[2, 1])
+    total = as_einsum(SumOver((0, 1), of(3, 4), of()))
+    np.testing.assert_array_equal(to_dense(total.at({total.inner[0]: 2})), np.ones(4))
+
+
 def test_an_identity_of_another_type_is_no_identity():
     outer, same = Diagonal(np.ones(2), of(2), of(2)), Scale(1.0, of(2), of(2))
     assert compose(outer, same) is outer
@@ -251,6 +262,9 @@ def test_an_identity_of_another_type_is_no_identity():
 def test_multiplications_are_counted():
     assert as_einsum(Contract(np.ones((5, 4)), (1,), (0, 1), (0,), of(4), of(5))).multiplications() == 20
     assert as_einsum(SumOver((0,), of(3, 4), of(4))).multiplications() == 0
+    assert as_einsum(Scale(2.0, of(4), of(3, 4))).multiplications() == 4
+    assert compose(Scale(2.0, of(4), of(4)), SumOver((0,), of(3, 4), of(4))).multiplications() == 4
+    assert as_einsum(Scale(-1, of(4), of(3, 4))).multiplications() == 0
     rows, columns = np.array([0, 3, 3]), np.array([1, 1, 2])
     assert Entries(rows, columns, np.ones(3), (4,), (4,), F).multiplications() == 3
     assert Entries(rows, columns, None, (4,), (4,), F).multiplications() == 0

@@ -70,6 +70,15 @@ def test_infinite_arguments_of_masked_rows_do_not_spoil_the_gradient_by_the_matr
     np.testing.assert_array_equal(cr.grad(f)(np.ones((2, 2))), [[1.0, 2.0], [1.0, 2.0]])
 
 
+def test_zeros_win_in_a_program_that_was_recorded_with_none():
+    w = np.array([[1.0, np.inf], [2.0, 3.0]])
+    forward = cr.jit(lambda t: cr.jvp(lambda x: w @ x, (np.ones(2),), (t,))[1])
+    reverse = cr.jit(lambda t: cr.vjp(lambda x: w.T @ x, np.ones(2))[1](t)[0])
+    for f in (forward, reverse):
+        assert f(np.array([1.0, 1.0])).tolist() == [np.inf, 5.0]
+        assert f(np.array([1.0, 0.0])).tolist() == [1.0, 2.0]
+
+
 def test_complex_contractions_keep_zeros_too():
     w = np.array([[1.0 + 1j, np.inf], [2.0, 3.0j]])
     f = lambda z: np.sum(np.real(np.where([False, True], w @ z, 0.0)))

@@ -221,6 +221,12 @@ def test_of_a_stack_only_what_is_singular_is_nan():
     np.testing.assert_array_equal(ops.solve.value(a, np.stack([np.eye(2)] * 2), singular="nan"), expected)
 
 
+def test_a_piece_that_goes_backwards_stays_within_the_array():
+    assert ops.assemble.value(np.arange(1.0, 4.0), pieces=((0, (0,), (3,), 2, (-1,)),), size=4).tolist() == [3, 2, 1, 0]
+    with pytest.raises(IndexError, match="reaches out"):
+        ops.assemble.value(np.ones(3), pieces=((0, (0,), (3,), 1, (-1,)),), size=6)
+
+
 def test_polygamma_of_single_precision_stays_so():
     x = np.array([0.5, 2.0])
     for n in (0, 1, np.array([0, 2])):

@@ -108,6 +108,19 @@ def test_erfcx_for_large_arguments(x):
     assert cr.grad(cr.grad(special.erfcx))(x) == pytest.approx(float(second), rel=1e-8, abs=0)
 
 
+@pytest.mark.parametrize("power", [-0.43, -0.4, -1e-5, 1e-5, 0.4, 0.43, 0.5])
+def test_the_slope_of_boxcox_by_its_power_near_zero(power):
+    expected = derivative(lambda p: (mpmath.mpf(2) ** p - 1) / p, power)
+    assert cr.grad(special.boxcox, 1)(2.0, power) == pytest.approx(expected, rel=1e-13)
+
+
+@pytest.mark.parametrize("x", [np.float16(0.5), np.array([0.5, 0.25], np.float16)])
+def test_a_gradient_by_half_precision_is_of_half_precision_though_the_value_is_not(x):
+    found = cr.grad(lambda x: np.sum(special.erf(x)))(x)
+    assert found.dtype == np.float16
+    np.testing.assert_allclose(found, 2 / np.sqrt(np.pi) * np.exp(-np.square(x, dtype=float)), rtol=1e-3)
+
+
 def test_erfcx_has_slope_zero_at_infinity():
     assert cr.grad(special.erfcx)(np.inf) == 0
 
