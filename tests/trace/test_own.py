@@ -133,6 +133,14 @@ def test_python_numbers_promote_weakly_and_lists_are_arrays():
     assert cr.grad(lambda t: smooth([t, 2 * t, 1.0, 0.0])[0])(1.0) == pytest.approx(smooth([1.0, 2.0, 0, 0])[0])
 
 
+def test_a_number_reaches_a_primitive_that_is_not_elementwise_as_an_array():
+    f = cr.primitive(
+        "twice", lambda x: x.reshape(1) * 2, lambda x, out: np.full((1, *x.shape), 2.0), samples=[np.ones(())]
+    )
+    assert f(3.0).tolist() == [6.0]
+    assert cr.jacobian(f)(3.0).tolist() == [2.0]
+
+
 def test_the_program_checks_its_types():
     smooth = declare_smooth(types=lambda x, strength: ArrayType((len(x.shape),), x.dtype))
     with pytest.raises(cr.ProgramError, match="smooth"):
