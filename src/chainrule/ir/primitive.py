@@ -365,6 +365,24 @@ class RoomPrimitive(Elementary):
         return self.examples()
 
 
+def parameter_key(value: Any) -> Any:
+    """A hashable stand-in for a parameter's value, equal only for equal values."""
+    kind = type(value)
+    if kind is slice:
+        return (slice, value.start, value.stop, value.step)
+    if kind is tuple or kind is list:
+        return tuple([parameter_key(v) for v in value])
+    if kind is dict:
+        return tuple([(k, parameter_key(v)) for k, v in sorted(value.items())])
+    if isinstance(value, np.ndarray):
+        return (value.dtype.str, value.shape, value.tobytes())
+    try:
+        hash(value)
+    except TypeError:
+        return ("object", id(value))
+    return (kind, value)
+
+
 def is_tracer(x: Any) -> bool:
     """Whether a value is traced."""
     return isinstance(x, TracerBase)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.ir.primitive import Params, Primitive
+from chainrule.ir.primitive import Params, Primitive, parameter_key
 from chainrule.ir.program import Atom, Equation, Literal, Origin, Program, Var
 from chainrule.ir.types import ArrayType
 from chainrule.optimise.rule import New
@@ -119,7 +119,7 @@ class Simplifier:
         keys = [self._argument_key(a) for a in args]
         if primitive.name in COMMUTATIVE:
             keys.sort()
-        key = (primitive, tuple(keys), key_of(params) if params else ())
+        key = (primitive, tuple(keys), parameter_key(params) if params else ())
         before = self.known.get(key)
         if before is not None:
             self.changed = True
@@ -145,24 +145,6 @@ def _literal_key(a: Literal) -> Any:
         if value is None
         else f"{x.dtype.str}{x.shape}{np.asarray(value, x.dtype).tobytes().hex()}"
     )
-
-
-def key_of(value: Any) -> Any:
-    """A hashable stand-in for a parameter's value, equal only for equal values."""
-    kind = type(value)
-    if kind is slice:
-        return (slice, value.start, value.stop, value.step)
-    if kind is tuple or kind is list:
-        return tuple([key_of(v) for v in value])
-    if kind is dict:
-        return tuple([(k, key_of(v)) for k, v in sorted(value.items())])
-    if isinstance(value, np.ndarray):
-        return (value.dtype.str, value.shape, value.tobytes())
-    try:
-        hash(value)
-    except TypeError:
-        return ("object", id(value))
-    return (kind, value)
 
 
 def simplify(program: Program) -> tuple[Program, bool]:

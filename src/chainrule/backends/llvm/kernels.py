@@ -27,6 +27,7 @@ from chainrule.backends.llvm.index import (
     times,
 )
 from chainrule.backends.llvm.partition import REDUCTIONS, Kernel, Layout, Plan, contraction_labels
+from chainrule.ir.primitive import parameter_key
 from chainrule.ir.program import Atom, Equation, Literal, Var
 
 NODES = 4_000
@@ -87,7 +88,7 @@ class Lowering:
                     continue
                 refs = tuple(self._reference(a, numbers) for a in e.args)
                 numbers[e] = len(numbers)
-                parts.append((e.primitive.name, key_of(e.params), refs, _type_key(e.outs[0])))
+                parts.append((e.primitive.name, parameter_key(e.params), refs, _type_key(e.outs[0])))
         return (self.kernel.extents, tuple(numbers[r] for r in self.kernel.roots), tuple(parts))
 
     def _reference(self, a: Atom, numbers: Mapping[Equation, int]) -> Any:
@@ -275,21 +276,3 @@ def _elements(index: Sequence[Component | None], shape: Sequence[int]) -> list[I
 
 def _type_key(a: Atom) -> Any:
     return (a.type.shape, a.type.dtype)
-
-
-def key_of(value: Any) -> Any:
-    """A hashable stand-in for a parameter's value, equal only for equal values."""
-    kind = type(value)
-    if kind is slice:
-        return (slice, value.start, value.stop, value.step)
-    if kind is tuple or kind is list:
-        return tuple([key_of(v) for v in value])
-    if kind is dict:
-        return tuple([(k, key_of(v)) for k, v in sorted(value.items())])
-    if isinstance(value, np.ndarray):
-        return (value.dtype.str, value.shape, value.tobytes())
-    try:
-        hash(value)
-    except TypeError:
-        return ("object", id(value))
-    return (kind, value)

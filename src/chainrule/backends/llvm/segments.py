@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from chainrule.backends.llvm.kernels import key_of
 from chainrule.backends.llvm.operations import cost, lowers
 from chainrule.backends.llvm.partition import MOVES, Layout, written
 from chainrule.backends.llvm.repeats import runs
+from chainrule.ir.primitive import parameter_key
 from chainrule.ir.program import Atom, Equation, Literal, Program, Var
 
 LONG = 256
@@ -110,7 +110,7 @@ class _Tokens:
     def of(self, e: Equation) -> int:
         args = tuple([self._argument(a) for a in e.args])
         outs = tuple([(o.type.shape, o.type.dtype.num) for o in e.outs])
-        key = (e.primitive, key_of(e.params) if e.params else (), args, outs)
+        key = (e.primitive, parameter_key(e.params) if e.params else (), args, outs)
         number = self.numbers.setdefault(key, len(self.numbers))
         if number == len(self.first):
             self.first.append(e)
