@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import ctypes
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import cache
 from itertools import product
@@ -22,6 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from llvmlite import binding, ir
 
+from chainrule.backends.llvm.emit import F32, F64, I8, I32, I64, PTR, Loop
 from chainrule.ir.primitive import ops
 from chainrule.ir.program import Atom, Equation, Program, Var
 from chainrule.ir.types import ArrayType, Shape
@@ -33,8 +35,7 @@ LARGEST = 2**31 - 1
 _ROUTINES = {"sgemm": 13, "dgemm": 13, "sgemv": 11, "dgemv": 11, "dtrsm": 11, "dtrsv": 8}
 _LAPACK_ROUTINES = {"dpotrf": 5, "dgetrf": 6, "dgetrs": 9}
 _LETTERS = {np.dtype(np.float32): "s", np.dtype(np.float64): "d"}
-_I32, _I64, _PTR = ir.IntType(32), ir.IntType(64), ir.PointerType()
-_FLOATS = {"s": ir.FloatType(), "d": ir.DoubleType()}
+_FLOATS = {"s": F32, "d": F64}
 
 
 # ---- the routines
@@ -262,7 +263,7 @@ def _in_order(e: Equation) -> list[Equation]:
 
 def product_function(module: Any, name: str, p: MatrixProduct, *, adds: bool) -> Any:
     """The function `name(x, y, out, status)`; it adds to what is in `out`, or overwrites it."""
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [_PTR] * 4), name)
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [PTR] * 4), name)
     function.linkage = "internal"
     function.attributes.add("nounwind")
     builder = ir.IRBuilder(function.append_basic_block("entry"))
@@ -281,9 +282,19 @@ class _Call:
         self.kind = _FLOATS[p.letter]
         self.indices: list[Any] = []
 
-    def over(self, axes: Sequence[Axis], pointers: Sequence[Any]) -> Any:
+    @contextmanager
+    def over(self, axes: Sequence[Axis], pointers: Sequence[Any]) -> Iterator[list[Any]]:
         """Loops over axes, as a context that gives the operands' places within."""
-        return _Nest(self, axes, pointers)
+        b, places = self.builder, list(pointers)
+        with ExitStack() as loops:
+            for axis in axes:
+                index = loops.enter_context(Loop(b, 0, axis.extent, 1))
+                self.indices.append(index)
+                places = [
+                    b.gep(q, [b.mul(index, I64(stride))], source_etype=self.kind) if stride else q
+                    for q, stride in zip(places, axis[1:], strict=True)
+                ]
+            yield places
 
     def beta(self, *, adds: bool) -> Any:
         """What the result is multiplied by before: 0, or 1 once something of it is there."""
@@ -295,7 +306,7 @@ class _Call:
         some = indices[0]
         for i in indices[1:]:
             some = b.or_(some, i)
-        return b.select(b.icmp_unsigned("==", some, _I64(0)), zero, one)
+        return b.select(b.icmp_unsigned("==", some, I64(0)), zero, one)
 
     def emit(self, pointers: Sequence[Any], beta: Any) -> None:
         """Fortran stores columns where we store rows: it is asked for the transposed product of the transposed operands."""
@@ -305,20 +316,20 @@ class _Call:
         if p.n == 1:
             rows, columns = (p.m, p.k) if p.left.is_transposed else (p.k, p.m)
             flag = self._flag(p.left.is_transposed is False)
-            sizes = [whole(_I32, rows), whole(_I32, columns)]
-            lead, step, out_step = (whole(_I32, q.stride) for q in (p.left, p.right, p.out))
+            sizes = [whole(I32, rows), whole(I32, columns)]
+            lead, step, out_step = (whole(I32, q.stride) for q in (p.left, p.right, p.out))
             self._call("gemv", [flag, *sizes, one, left, lead, right, step, beta, out, out_step])
             return
         flags = [self._flag(q.is_transposed) for q in (p.right, p.left)]
-        sizes = [whole(_I32, n) for n in (p.n, p.m, p.k)]
-        lead_left, lead_right, lead_out = (whole(_I32, q.stride) for q in (p.left, p.right, p.out))
+        sizes = [whole(I32, n) for n in (p.n, p.m, p.k)]
+        lead_left, lead_right, lead_out = (whole(I32, q.stride) for q in (p.left, p.right, p.out))
         self._call("gemm", [*flags, *sizes, one, right, lead_right, left, lead_left, beta, out, lead_out])
 
     def _call(self, name: str, args: Sequence[Any]) -> None:
         call_routine(self.builder, f"{PREFIX}{self.p.letter}{name}", args)
 
     def _flag(self, is_transposed: bool) -> Any:
-        return self._constant(ir.IntType(8), ord("T" if is_transposed else "N"))
+        return self._constant(I8, ord("T" if is_transposed else "N"))
 
     def _constant(self, kind: Any, value: float) -> Any:
         return constant(self.module, kind, value)
@@ -328,7 +339,7 @@ def call_routine(builder: Any, symbol: str, args: Sequence[Any]) -> None:
     """Call a routine, declared where it is not yet."""
     routine = builder.module.globals.get(symbol)
     if routine is None:
-        routine = ir.Function(builder.module, ir.FunctionType(ir.VoidType(), [_PTR] * len(args)), symbol)
+        routine = ir.Function(builder.module, ir.FunctionType(ir.VoidType(), [PTR] * len(args)), symbol)
     builder.call(routine, args)
 
 
@@ -340,40 +351,6 @@ def constant(module: Any, kind: Any, value: float) -> Any:
         known = ir.GlobalVariable(module, kind, name)
         known.linkage, known.global_constant, known.initializer = "internal", True, ir.Constant(kind, value)
     return known
-
-
-class _Nest:
-    """Loops over axes, the operands' pointers moving along."""
-
-    def __init__(self, call: _Call, axes: Sequence[Axis], pointers: Sequence[Any]) -> None:
-        self.call, self.axes, self.pointers = call, axes, list(pointers)
-        self.open: list[tuple[Any, Any, int]] = []
-
-    def __enter__(self) -> list[Any]:
-        b = self.call.builder
-        for axis in self.axes:
-            before = b.block
-            head = b.append_basic_block("over")
-            b.branch(head)
-            b.position_at_end(head)
-            index = b.phi(_I64)
-            index.add_incoming(_I64(0), before)
-            self.open.append((head, index, axis.extent))
-            self.call.indices.append(index)
-            self.pointers = [
-                b.gep(q, [b.mul(index, _I64(stride))], source_etype=self.call.kind) if stride else q
-                for q, stride in zip(self.pointers, axis[1:], strict=True)
-            ]
-        return self.pointers
-
-    def __exit__(self, *_: Any) -> None:
-        b = self.call.builder
-        for head, index, extent in reversed(self.open):
-            following = b.add(index, _I64(1), flags=["nsw", "nuw"])
-            index.add_incoming(following, b.block)
-            done = b.append_basic_block("done")
-            b.cbranch(b.icmp_unsigned("<", following, _I64(extent)), head, done)
-            b.position_at_end(done)
 
 
 def flops(p: MatrixProduct) -> int:
