@@ -388,6 +388,15 @@ def is_tracer(x: Any) -> bool:
     return isinstance(x, TracerBase)
 
 
+def is_traced_by(x: Any, kind: type[Trace]) -> bool:
+    """Whether a trace of this kind is among those that a value belongs to, at whatever depth."""
+    while isinstance(x, TracerBase):
+        if isinstance(x.owner, kind):
+            return True
+        x = x.value
+    return False
+
+
 def concrete(x: Any) -> Any:
     """The plain value under all traces: what NumPy computed. Loses every derivative, so only for deciding and printing."""
     while isinstance(x, TracerBase):

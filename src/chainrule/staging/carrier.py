@@ -24,6 +24,7 @@ from chainrule.ir.types import Array, ArrayType
 from chainrule.linear.maps import convert
 from chainrule.optimise import optimise, without_dead_code
 from chainrule.prims.custom import CustomRule, custom_call
+from chainrule.staging.signature import native
 from chainrule.trace.record import is_recorded, record_program
 from chainrule.trace.tape import Tape, unwrap
 from chainrule.transforms import batch, forward, reverse
@@ -336,15 +337,6 @@ def instance(x: Array) -> Array:
     return below[0] if below.shape[0] else np.zeros(below.shape[1:], below.dtype)[()]
 
 
-def is_batched(x: Array) -> bool:
-    """Whether some trace that a value belongs to holds many instances of it."""
-    while is_tracer(x):
-        if isinstance(x.owner, Batch):
-            return True
-        x = x.value
-    return False
-
-
 def without_idle(out: Array, dependence: int, args: Sequence[Array]) -> Array:
     """An output apart from the tapes through whose values no derivative reaches it."""
     while is_tracer(out) and isinstance(out.owner, Tape):
@@ -355,11 +347,6 @@ def without_idle(out: Array, dependence: int, args: Sequence[Array]) -> Array:
         out = out.value
         args = [a.value if o else a for a, o in zip(args, owned, strict=True)]
     return out
-
-
-def native(x: Array) -> Array:
-    """An array or scalar in this machine's byte order."""
-    return x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))
 
 
 def _fitted(x: Array, t: ArrayType) -> Array:

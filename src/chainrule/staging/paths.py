@@ -18,13 +18,14 @@ import numpy as np
 from chainrule.backends import Executable
 from chainrule.errors import user_frame
 from chainrule.ir import program as ir
-from chainrule.ir.primitive import is_tracer
+from chainrule.ir.primitive import is_traced_by, is_tracer
 from chainrule.ir.program import Program
 from chainrule.optimise import optimise
-from chainrule.staging.carrier import Astray, Staged, instance, is_batched, same, without_idle
+from chainrule.staging.carrier import Astray, Staged, instance, same, without_idle
 from chainrule.staging.signature import returned
 from chainrule.trace import tree
 from chainrule.trace.record import record_program
+from chainrule.transforms.batch import Batch
 
 Backend = Literal["llvm", "numpy"]
 
@@ -157,7 +158,7 @@ class Paths:
     def run_traced(self, f: Callable[[list[Any]], Any], leaves: list[Any], numbers: tuple[bool, ...]) -> Any:
         """f(leaves) where some are traced, as one operation; operation by operation where a batch would have to decide a branch."""
         plain = [instance(x) for x in leaves]
-        undecided = any(is_batched(x) for x in leaves)
+        undecided = any(is_traced_by(x, Batch) for x in leaves)
         for path in self.paths:
             if not path.suits(numbers):
                 continue

@@ -141,8 +141,13 @@ def _leaf(x: Any, k: int, call: Layout, name: str) -> Any:
             raise _no_array(x, k, call, name) from None
     if x.dtype.kind not in "biufc":
         raise _no_array(call.leaves[k], k, call, name)
-    x = x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))
+    x = native(x)
     return x if isinstance(call.leaves[k], np.ndarray) else x[()]
+
+
+def native(x: Any) -> Any:
+    """An array or scalar in this machine's byte order."""
+    return x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))
 
 
 def _no_array(x: Any, k: int, call: Layout, name: str) -> TraceError:

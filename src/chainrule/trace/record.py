@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.ir.primitive import concrete, is_tracer, ops
+from chainrule.ir.primitive import concrete, is_traced_by, ops
 from chainrule.ir.program import Atom, Equation, Literal, Program, Var
 from chainrule.ir.types import ArrayType
 from chainrule.linear.strong import strong_products
@@ -104,8 +104,4 @@ def _promoted(v: Var, constant: Literal, equations: list[Equation], recorder: Re
 
 def is_recorded(x: Any) -> bool:
     """Whether a value is being recorded as part of a program, by whatever transformations above the recorder."""
-    while is_tracer(x):
-        if isinstance(x.owner, Recorder):
-            return True
-        x = x.value
-    return False
+    return is_traced_by(x, Recorder)
