@@ -24,20 +24,8 @@ from chainrule.linear import (
     SumOver,
     WeightedSum,
 )
-from chainrule.linear.algebra import (
-    Composition,
-    Dense,
-    Einsum,
-    Entries,
-    Total,
-    add,
-    as_einsum,
-    compose,
-    density,
-    to_dense,
-    total,
-    transpose,
-)
+from chainrule.linear.algebra import Composition, Total, add, compose, density, to_dense, total, transpose
+from chainrule.linear.forms import Dense, Einsum, Entries, as_einsum
 from chainrule.linear.maps import Slot
 
 F = np.dtype(float)

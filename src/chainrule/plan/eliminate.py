@@ -17,7 +17,8 @@ import numpy as np
 from chainrule.ir.linear_map import LinearMap
 from chainrule.ir.primitive import ops
 from chainrule.ir.types import Array
-from chainrule.linear.algebra import Entries, as_einsum, as_entries, to_dense
+from chainrule.linear.algebra import to_dense
+from chainrule.linear.forms import Entries, as_einsum, as_entries
 from chainrule.transforms.linearised import Linearised
 
 Pair = tuple[int, int]

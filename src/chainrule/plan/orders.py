@@ -17,7 +17,7 @@ import numpy as np
 from chainrule.ir.linear_map import LinearMap
 from chainrule.ir.types import ArrayType
 from chainrule.linear import Contract, SumOver, WeightedSum
-from chainrule.linear.algebra import Einsum, as_einsum
+from chainrule.linear.forms import Einsum, as_einsum
 from chainrule.plan import eliminate, vertices
 from chainrule.plan.chain import Bracket, ChainMap, bracket_chain
 from chainrule.plan.machine import Machine

@@ -15,7 +15,7 @@ import numpy as np
 from chainrule.ir.linear_map import LinearMap
 from chainrule.ir.types import Array, ArrayType
 from chainrule.linear import algebra
-from chainrule.linear.algebra import Einsum, Entries
+from chainrule.linear.forms import Einsum, Entries, as_einsum, as_entries
 from chainrule.linear.strong import strong_products
 from chainrule.plan.shapes import Shapes
 from chainrule.transforms.linearised import Linearised
@@ -34,7 +34,7 @@ def normal(graph: Linearised) -> Edges | None:
     edges: Edges = {}
     for v, incoming in enumerate(graph.incoming):
         for s, m in incoming:
-            made: LinearMap | None = algebra.as_einsum(m)
+            made: LinearMap | None = as_einsum(m)
             if made is None:
                 made = _small_entries(m)
             if made is None or not _add(edges, (s, v), made):
@@ -45,7 +45,7 @@ def normal(graph: Linearised) -> Edges | None:
 def _small_entries(m: LinearMap) -> Entries | None:
     if max(prod(m.in_shape), prod(m.out_shape)) > MOST_ENTRIES:
         return None
-    return algebra.as_entries(m)
+    return as_entries(m)
 
 
 def _add(edges: Edges, pair: Pair, m: LinearMap) -> bool:

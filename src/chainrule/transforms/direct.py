@@ -28,8 +28,9 @@ from chainrule.ir.linear_map import LinearMap
 from chainrule.ir.primitive import ops
 from chainrule.ir.types import Array, Shape
 from chainrule.linear import maps
-from chainrule.linear.algebra import Einsum, as_einsum, transpose
+from chainrule.linear.algebra import transpose
 from chainrule.linear.dependence import NOTHING, Groups, move
+from chainrule.linear.forms import Einsum, as_einsum
 from chainrule.linear.maps import convert
 from chainrule.linear.strong import strong_products
 from chainrule.trace.sparse import Layout
