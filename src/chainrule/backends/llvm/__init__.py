@@ -16,7 +16,8 @@
     memory      where in the workspace each result lies
     inline      which functions are written out where they are called
     native      all kernels of a program in one module; the table of buffers, the steps
-    entry       the C-level callable in front: arguments compared with tables, results allocated, kernels called (entry_code)
+    entry       the C-level callable in front: arguments compared with tables, results allocated, kernels called
+                (entry_tables, entry_code)
 
 Which axes are loops and which are written out is decided by shape (`partition.Layout`): programs of few elements become straight
 scalar code; short axes beside a long one are written out into registers, so that a Jacobian of a small function over a large

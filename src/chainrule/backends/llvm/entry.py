@@ -1,8 +1,9 @@
 """The native entry of a jitted function: what Python calls first, and what is left to it by the Python path.
 
 For each path that was compiled, and each way in which it was called (by position, by name, with buffers for the results), there
-is a candidate: tables of what the arguments must be, in their tree, and of what becomes of the results. `entry_code` is the
-function that reads these tables. A call that no candidate takes is handed on to the Python path, which copies, compiles, or raises.
+is a candidate: tables of what the arguments must be, in their tree, and of what becomes of the results (`entry_tables`).
+`entry_code` is the function that reads them. A call that no candidate takes is handed on to the Python path, which copies,
+compiles, or raises.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 from chainrule import cache
 from chainrule.backends.executable import Call, Executable
 from chainrule.backends.llvm import canonical, cpython, entry_code
-from chainrule.backends.llvm.entry_code import (
+from chainrule.backends.llvm.entry_tables import (
     Build,
     Candidate,
     Function,
