@@ -10,8 +10,9 @@ import dis
 import functools
 import os
 import sys
+import threading
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 
 def _folder_of(file: str) -> str:
@@ -26,7 +27,7 @@ _INTERACTIVE = ("<stdin>", "<ipython", "<doctest", "<string>")
 
 
 @functools.cache
-def _is_library(filename: str) -> bool:
+def is_library(filename: str) -> bool:
     """Whether a file of code belongs to chainrule, to Python, or to a library that calls back into it."""
     if filename.startswith("<"):
         return not filename.startswith(_INTERACTIVE)
@@ -41,7 +42,7 @@ def _is_library(filename: str) -> bool:
 def user_frame() -> FrameType | None:
     """The innermost frame of the user's own code, or None where there is none."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and _is_library(frame.f_code.co_filename):
+    while frame is not None and is_library(frame.f_code.co_filename):
         frame = frame.f_back
     return frame
 
@@ -62,10 +63,29 @@ def traceback_location(traceback: TracebackType | None) -> str:
     """`file:line` of the user's innermost code in a traceback; where there is none, of the code that runs now."""
     found = None
     while traceback is not None:
-        if not _is_library(traceback.tb_frame.f_code.co_filename):
+        if not is_library(traceback.tb_frame.f_code.co_filename):
             found = f"{traceback.tb_frame.f_code.co_filename}:{traceback.tb_lineno}"
         traceback = traceback.tb_next
     return found or user_location()
+
+
+class Watch(Protocol):
+    """What is told of errors while a thread traces."""
+
+    def begin(self, error: ChainruleError) -> None:
+        """An error was made, where it is about to be raised."""
+
+    def end(self, error: ChainruleError) -> None:
+        """Nobody holds the error any more."""
+
+
+class Watched(threading.local):
+    """Where a thread that traces says who watches its errors."""
+
+    by: Watch | None = None
+
+
+watched = Watched()
 
 
 class ChainruleError(Exception):
@@ -79,6 +99,12 @@ class ChainruleError(Exception):
         if repair:
             lines.append(f"  {repair}")
         super().__init__("\n".join(lines))
+        if watched.by is not None:
+            watched.by.begin(self)
+
+    def __del__(self) -> None:
+        if watched.by is not None:
+            watched.by.end(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return functools.partial(type(self), where=self.where), (self.what, self.repair), self.__dict__

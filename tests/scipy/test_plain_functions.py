@@ -120,14 +120,8 @@ def test_derivative_is_right(name):
     assert np.allclose(cr.jacfwd(f)(x), cr.grad(f)(x), rtol=1e-9, atol=1e-12)
 
 
-# SciPy's C code for brentq calls Python with an exception pending; which error comes of it depends on what the process ran before.
-_IN_FRESH_PROCESS = pytest.mark.skipif(
-    not os.environ.get("SCIPY_ARRAY_API"), reason="in the inner run, whose history is fixed"
-)
-
-
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", [pytest.param(n, marks=_IN_FRESH_PROCESS) if n == "brentq" else n for n in REFUSED])
+@pytest.mark.parametrize("name", REFUSED)
 def test_what_cannot_be_followed_says_where_and_what_instead(name, capfd):
     f, x = REFUSED[name]
     f(x)

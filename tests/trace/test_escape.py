@@ -301,6 +301,7 @@ RAISES = {
     "sparse": (TRACE, lambda t: sparse.csr_array(([t], ([0], [0])), shape=(1, 1)).sum()),
     "statistics.mean": (TRACE, lambda t: statistics.mean([t, 2 * t])),
     "statistics.stdev": (TRACE, lambda t: statistics.stdev([t, 2 * t, 4.0])),
+    "struct": (TRACE, lambda t: struct.pack("d", t)),
     "structured array": (TRACE, lambda t: np.array([(t, 1)], dtype=[("a", float), ("b", int)])["a"][0]),
     "tobytes": (ANY, lambda t: np.array([t]).tobytes()),
     "tolist": (TRACE, lambda t: np.array([t]).tolist()[0]),
@@ -312,7 +313,6 @@ VECTORIZED = np.vectorize(lambda x: x * A, otypes=[float])
 IN_OTHER_WORDS = {
     "Fraction": (TypeError, lambda t: fractions.Fraction(t)),
     "range": (TypeError, lambda t: range(t)),
-    "struct": (struct.error, lambda t: struct.pack("d", t)),
 }
 
 

@@ -18,12 +18,16 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.errors import TraceError, traceback_location
+from chainrule.errors import TraceError, traceback_location, watched
 from chainrule.ir.primitive import is_tracer
+from chainrule.trace.refusals import Refusals
 
 
 class _Local(threading.local):
     depth = 0
+
+    def __init__(self) -> None:
+        self.refusals = Refusals()
 
 
 _local = _Local()
@@ -273,7 +277,7 @@ _present = _Present()
 _NOT_TAKEN = (
     r"dtype\('O'\)|not supported for the input types|loop of ufunc does not support|array type object|Tracer\b|"
     r"__array__ method not producing an array|Error setting single item of array|to a common type|"
-    r"not a proper array of floats|no attribute '(flags|strides|ctypes|data|base|owner|value|shape)'|with an exception set"
+    r"not a proper array of floats|no attribute '(flags|strides|ctypes|data|base|owner|value|shape)'"
 )
 
 
@@ -303,6 +307,8 @@ class tracing:  # noqa: N801 - a context manager, read as a word: `with tracing(
             load_surface()
         depth = _local.depth
         _local.depth = depth + 1
+        if depth == 0:
+            watched.by = _local.refusals
         if depth == 0 and _state["enabled"]:
             with _lock:
                 _state["count"] += 1
@@ -317,15 +323,20 @@ class tracing:  # noqa: N801 - a context manager, read as a word: `with tracing(
                 _state["count"] -= 1
                 if _state["count"] == 0:
                     _present.restore()
-        if error is not None:
-            self._explain(error, traceback)
+        if depth == 0:
+            watched.by = None
+        try:
+            if error is not None:
+                self._explain(error, traceback)
+        finally:
+            if depth == 0:
+                _local.refusals.clear()
 
     @staticmethod
     def _explain(error: BaseException, traceback: TracebackType | None) -> None:
-        # NumPy hides what `float(t)` raised behind a ValueError when a tracer is assigned into a plain array; compiled code that
-        # does not look whether it raised runs into a SystemError.
-        if isinstance(error, ValueError | SystemError) and isinstance(error.__cause__, TraceError):
-            raise error.__cause__ from None
+        behind = _local.refusals.behind(error)
+        if behind is not None:
+            raise behind from (None if behind in (error.__cause__, error.__context__) else error)
         if isinstance(error, Exception) and _is_of_library(type(error)) and re.search(_NOT_TAKEN, str(error)):
             raise _not_taken(error, traceback) from error
 
