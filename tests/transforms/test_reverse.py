@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import chainrule as cr
-from chainrule.ir.primitive import ops
+from chainrule.ir.primitive import has_nan, ops
 from chainrule.linear.strong import strong_products
 
 
@@ -134,3 +134,24 @@ def test_a_sweep_within_strong_products_keeps_zeros():
     np.testing.assert_array_equal(cr.grad(f)(x), [0.0, 0.25])
     with strong_products():
         np.testing.assert_array_equal(cr.grad(f)(x), [0.0, 0.25])
+
+
+@pytest.mark.parametrize("n", [8, 100, 5000])
+@pytest.mark.parametrize("shape", [lambda n: (n,), lambda n: (n // 4, 4)], ids=["vector", "matrix"])
+@pytest.mark.parametrize("at", [0, -1])
+def test_a_nan_is_found_wherever_it_is_and_infinities_are_none(n, shape, at):
+    x = np.linspace(-1.0, 1.0, n)
+    x[1], x[2] = np.inf, -np.inf
+    assert not has_nan(x.reshape(shape(n)))
+    x[at] = np.nan
+    assert has_nan(x.reshape(shape(n)))
+    assert has_nan(x.reshape(shape(n)).T)
+
+
+@pytest.mark.parametrize("n", [10, 5000])
+def test_zero_cotangents_stay_zero_in_arrays_of_any_size(n):
+    x = np.linspace(0.0, 1.0, n)
+    x[n // 2] = 0.0
+    found = cr.grad(lambda x: np.sum(np.where(x > 0, np.sqrt(x), 0.0)))(x)
+    with np.errstate(divide="ignore"):
+        np.testing.assert_allclose(found, np.where(x > 0, 0.5 / np.sqrt(x), 0.0))

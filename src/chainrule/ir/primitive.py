@@ -405,9 +405,9 @@ def concrete(x: Any) -> Any:
 
 
 def has_nan(x: Any) -> bool:
-    """Whether a floating or complex array, or a tangent of it, has a NaN; or, if large, perhaps infinities of both signs.
+    """Whether a floating or complex array, or a tangent of it, has a NaN; or, if complex, perhaps infinities of both signs.
 
-    In a sum of squares NaN cannot cancel. Large arrays are summed as they are, since BLAS would start threads for a dot product;
+    In a sum of squares NaN cannot cancel, and NumPy takes it for the greatest of all. Complex arrays are added up, which is faster;
     what opposite infinities add is a NaN too, and costs the caller a closer look.
     """
     while isinstance(x, TracerBase):
@@ -416,15 +416,18 @@ def has_nan(x: Any) -> bool:
         x = x.value
     if type(x) is not np.ndarray or x.ndim == 0:
         return bool(x != x)
-    if x.size < _SMALL and x.dtype.kind == "f":
+    if x.dtype.kind != "f":
+        with np.errstate(all="ignore"):
+            s = np.add.reduce(x, axis=None)
+    elif x.size < _SMALL:
         if x.ndim > 1:
             x = x.ravel(order="K")
         s = x.dot(x)
     else:
-        with np.errstate(all="ignore"):
-            s = np.add.reduce(x, axis=None)
+        s = _largest(x, axis=None)
     return bool(s != s)
 
 
-# Below this size a dot product runs on one thread.
+# Up to this size a dot product is the fastest, and runs on one thread.
 _SMALL = 4096
+_largest = np.maximum.reduce

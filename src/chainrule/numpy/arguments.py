@@ -71,6 +71,8 @@ def axis_tuple(axis: Any, ndim: int) -> tuple[int, ...]:
     """NumPy's `axis` argument as a sorted tuple of non-negative axes; None stands for all."""
     if axis is None:
         return tuple(range(ndim))
+    if type(axis) is int and -ndim <= axis < ndim:
+        return (axis % ndim,)
     return tuple(sorted(normalize_axis_tuple(axis, ndim)))
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from chainrule.ir.primitive import ops
+from chainrule.ir.primitive import Params, bind, ops
 from chainrule.numpy.arguments import as_array, axis_index
 from chainrule.numpy.shaping import moveaxis
 from chainrule.trace.numpy_protocols import UFUNCS, implements, is_sparse
@@ -37,13 +38,24 @@ def dot(a: Any, b: Any, out: Any = None) -> Any:
     a, b = as_array(a), as_array(b)
     if a.ndim == 0 or b.ndim == 0:
         return ops.multiply(a, b)
-    left = tuple(range(a.ndim))
+    return _dot(a, b)
+
+
+def _dot(a: Any, b: Any) -> Any:
+    ranks = a.ndim, b.ndim
+    _same(a.shape[-1], b.shape[max(ranks[1] - 2, 0)], a, b)
+    return bind(ops.contract, (a, b), _dot_labels(*ranks))
+
+
+@functools.cache
+def _dot_labels(m: int, n: int) -> Params:
+    """The labels of the product of arrays of ranks m and n, over the last axis of the one and the last but one of the other."""
+    left = tuple(range(m))
     shared = left[-1]
-    fresh = tuple(range(a.ndim, a.ndim + b.ndim))
-    place = max(b.ndim - 2, 0)
-    _same(a.shape[-1], b.shape[place], a, b)
+    fresh = tuple(range(m, m + n))
+    place = max(n - 2, 0)
     right = (*fresh[:place], shared, *fresh[place + 1 :])
-    return ops.contract(a, b, left=left, right=right, to=(*left[:-1], *(r for r in right if r != shared)))
+    return {"left": left, "right": right, "to": (*left[:-1], *(r for r in right if r != shared))}
 
 
 def _same(n: int, m: int, a: Any, b: Any) -> None:
@@ -66,7 +78,7 @@ def matmul(a: Any, b: Any) -> Any:
     if a.ndim == 0 or b.ndim == 0:
         raise ValueError("matmul: Input operand does not have enough dimensions")
     if a.ndim <= 2 and b.ndim <= 2:
-        return dot(a, b)
+        return _dot(a, b)
     _same(a.shape[-1], b.shape[max(b.ndim - 2, 0)], a, b)
     batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     rank = len(batch)

@@ -114,9 +114,12 @@ def _widened(a: Any, dtype: Any) -> tuple[Any, Any]:
     """The array in the dtype that NumPy takes means in, and the dtype of the result where that is another."""
     if dtype is not None:
         return a.astype(dtype), None
+    kind = a.dtype.char
+    if kind in "dfDF":
+        return a, None
     if a.dtype.kind in "iub":
         return a.astype(float), None
-    return (a.astype(np.float32), a.dtype) if a.dtype == np.float16 else (a, None)
+    return (a.astype(np.float32), a.dtype) if kind == "e" else (a, None)
 
 
 def _warn_if_empty(count: Any, what: str) -> None:

@@ -15,9 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.ir.primitive import Params, RoomPrimitive, Sample
+from chainrule.ir.primitive import Params, RoomPrimitive, Sample, bind
 from chainrule.ir.types import Array, ArrayType
 from chainrule.linear import Contract
+from chainrule.linear.maps import convert
+from chainrule.linear.strong import mode
 from chainrule.prims.shape import draw
 
 Labels = tuple[int, ...]
@@ -83,6 +85,20 @@ def _partial(k: int, x: Array, y: Array, *, out: Array, left: Labels, right: Lab
     return Contract(y, left, right, to, x, out) if k == 0 else Contract(x, right, left, to, y, out)
 
 
+def _pull(k: int) -> Callable[..., Any]:
+    """The adjoint of the partial without its making the map: sweeps call it twice a product."""
+    mine, others = ("left", "right") if k == 0 else ("right", "left")
+
+    def pull(args: Sequence[Array], out: Array, params: Params, ct: Array, product: Callable[[Any, Any], Any]) -> Array:
+        if mode.strict:
+            return _partial(k, *args, out=out, **params).adjoint(ct)
+        r = bind(contract, (ct, args[1 - k]), {"left": params["to"], "right": params[others], "to": params[mine]})
+        dtype = args[k].dtype
+        return r if r.dtype is dtype else convert(r, dtype)
+
+    return pull
+
+
 def _batch(size: int, args: Sequence[Array], batched: Sequence[bool], params: Params) -> Array:
     left, right, to = params["left"], params["right"], params["to"]
     fresh = max((*left, *right, *to), default=-1) + 1
@@ -129,3 +145,4 @@ contract = RoomPrimitive(
     cost=_flops,
     examples=_samples,
 )
+contract.pulls = (_pull(0), _pull(1))

@@ -123,7 +123,8 @@ def _of_subclass(x: Any) -> Any:
 
 def is_sparse(x: Any) -> bool:
     """Whether x is a matrix or array of scipy.sparse."""
-    return type(x).__module__.startswith("scipy.sparse.") and hasattr(x, "tocsr")
+    kind = type(x)
+    return kind is not ndarray and kind.__module__.startswith("scipy.sparse.") and hasattr(x, "tocsr")
 
 
 def as_object(x: Any) -> Any:
@@ -201,6 +202,10 @@ def call_plainly(ufunc: Any, inputs: Sequence[Any]) -> Any:
                     return y.owner.binary(rule, ufunc, x, y)
             elif _is_plain(y):
                 return x.owner.binary(rule, ufunc, x, y)
+    elif rule is not None and len(inputs) == 2:
+        x, y = inputs
+        if (isinstance(x, TracerBase) or _is_plain(x)) and (isinstance(y, TracerBase) or _is_plain(y)):
+            return rule(x, y)
     return call_ufunc(ufunc, "__call__", inputs, {})
 
 
