@@ -33,6 +33,8 @@ RECOMPUTED = 12
 """Operations an element that may be computed again rather than kept in memory."""
 LONG = 1200
 """Scalar operations after which a result is kept, so that kernels stay short and LLVM quick."""
+JOINED = 2000
+"""Scalar operations after which a kernel takes no further roots."""
 SUMMED = 16
 """Terms of a contraction that are written out within an expression."""
 LOOPED = 20_000
@@ -54,6 +56,7 @@ class Kernel:
     level: int
     extents: Shape
     roots: list[Equation] = field(default_factory=list)
+    computed: int = 0  # a bit set of the equations computed in it
 
 
 @dataclass
@@ -323,7 +326,10 @@ class Partition:
 
     def _length(self, v: Var) -> int:
         """About how many scalar operations a kernel spends on a variable."""
-        done = self.ancestry[v]
+        return self._written(self.ancestry[v])
+
+    def _written(self, done: int) -> int:
+        """About how many scalar operations a set of equations is, 0 if it is certainly few."""
         if done.bit_count() * UNROLLED <= LONG:
             return 0
         return sum(self.written[k] for k in _bits(done))
@@ -365,17 +371,20 @@ class Partition:
 
     def _join(self, steps: list[Kernel | Equation], level: int, e: Equation) -> None:
         extents = self.layout.extents(self.layout.domain(e))
+        computed = self.ancestry[e.outs[0]]
         for step in steps:
             if (
                 isinstance(step, Kernel)
                 and alike(step.extents, extents)
+                and self._written(step.computed | computed) <= JOINED
                 and (e.primitive.name == "scatter_add") == (step.roots[0].primitive.name == "scatter_add")
                 and self.layout.order(e) == self.layout.order(step.roots[0])
             ):
                 step.roots.append(e)
                 step.extents = tuple(map(max, step.extents, extents))
+                step.computed |= computed
                 return
-        steps.append(Kernel(level, extents, [e]))
+        steps.append(Kernel(level, extents, [e], computed))
 
 
 def extents_of(e: Equation) -> dict[Any, int]:

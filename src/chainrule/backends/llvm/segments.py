@@ -1,9 +1,9 @@
 """A long program in segments: bodies that are compiled once, and the turns in which each runs.
 
 A Python loop leaves a trace in which the same equations follow each other again and again. Two stretches of equations are the
-same body where they are equal up to what they read from elsewhere: results of earlier turns, inputs of the program, numbers that
-change from turn to turn. These become the body's inputs; what other equations need of a turn are its outputs. So the work of
-compiling goes with the length of the body, and the code is a loop over a table of addresses.
+same body where they are equal up to what they read from elsewhere: results of earlier turns, inputs of the program, slices of both,
+numbers that change from turn to turn. These become the body's inputs; what other equations need of a turn are its outputs. So the
+work of compiling goes with the length of the body, and the code is a loop over a table of addresses.
 
 Bodies may have segments of their own (loops within loops). What is not repeated is a segment of one turn; a program too short to
 be worth it is one such segment.
@@ -21,8 +21,10 @@ import numpy as np
 from chainrule.backends.llvm.operations import cost, lowers
 from chainrule.backends.llvm.partition import MOVES, Layout, written
 from chainrule.backends.llvm.repeats import runs
+from chainrule.backends.llvm.windows import Windows, place_of
 from chainrule.ir.primitive import parameter_key
 from chainrule.ir.program import Atom, Equation, Literal, Program, Var
+from chainrule.ir.types import ArrayType
 
 LONG = 256
 """Programs of fewer equations are one segment."""
@@ -100,9 +102,11 @@ def segments(program: Program, layout: Layout | None = None, depth: int = 0) -> 
 
 
 class _Tokens:
-    """Equations by kind: alike up to the variables that they read, and to the values of the numbers among their arguments."""
+    """Equations by kind: alike up to the variables that they read, the values of the numbers among their arguments, and to where
+    a slice begins."""
 
-    def __init__(self) -> None:
+    def __init__(self, windows: Windows) -> None:
+        self.windows = windows
         self.numbers: dict[Any, int] = {}
         self.first: list[Equation] = []
         self.sizes: list[int] = []
@@ -110,7 +114,9 @@ class _Tokens:
     def of(self, e: Equation) -> int:
         args = tuple([self._argument(a) for a in e.args])
         outs = tuple([(o.type.shape, o.type.dtype.num) for o in e.outs])
-        key = (e.primitive, parameter_key(e.params) if e.params else (), args, outs)
+        window = self.windows.of(e)
+        params: Any = e.params if window is None else window.key
+        key = (e.primitive, parameter_key(params) if params else (), args, outs)
         number = self.numbers.setdefault(key, len(self.numbers))
         if number == len(self.first):
             self.first.append(e)
@@ -139,15 +145,27 @@ def content(a: Literal) -> Any:
     return value.tobytes() if a.type.size <= STRAIGHT else id(value)
 
 
-class _Stretch:
-    """Some equations in a row: a key equal for those of one body, and what they read from elsewhere, in the order of the key."""
+class _Moved(NamedTuple):
+    """An array from elsewhere, moved for slices of one kind: where it is, its type, and the number of the kind."""
 
-    __slots__ = ("again", "elsewhere", "key", "literals", "start", "stop")
+    ref: Ref
+    type: ArrayType
+    kind: int
+
+
+class _Stretch:
+    """Some equations in a row: a key equal for those of one body, and what they read from elsewhere, in the order of the key.
+
+    `slices` are those whose arrays are from elsewhere, with what each takes in the place of its array.
+    """
+
+    __slots__ = ("again", "elsewhere", "key", "literals", "slices", "start", "stop")
 
     def __init__(self, start: int, stop: int) -> None:
         self.start = start
         self.stop = stop
-        self.elsewhere: dict[Var, int] = {}
+        self.elsewhere: dict[Var | _Moved, int] = {}
+        self.slices: dict[Equation, _Moved] = {}
         self.again: list[Equation] = []
         self.literals: list[Literal] = []
         self.key: tuple[int, ...] = ()
@@ -161,7 +179,8 @@ class _Cut:
         self.equations = program.equations
         self.depth = depth
         self.made: dict[Var, int] = {o: i for i, e in enumerate(program.equations) for o in e.outs}
-        self.tokens = _Tokens()
+        self.windows = Windows()
+        self.tokens = _Tokens(self.windows)
         self.numbers = [self.tokens.of(e) for e in program.equations]
         self.layout = layout or Layout(self.tokens.first, sum(self.tokens.sizes[n] for n in self.numbers))
         self.stretches = self._stretches()
@@ -217,12 +236,14 @@ class _Cut:
         out: list[Segment] = []
         for group in groups:
             fixed, changing = _numbers_of(group)
-            key = (group[0].key, fixed)
+            given = _given(group)
+            key = (group[0].key, fixed, given.fixed, given.same)
             if key not in known:
-                known[key] = self._body(group[0], changing, exported[group[0].key]), changing
-            columns = [_refs([s.literals[k] for s in group]) for k in changing]
+                known[key] = self._body(group[0], given, changing, exported[group[0].key]), changing
+            columns = [c for k, c in enumerate(given.columns) if given.same[k] == k]
+            columns += [_refs([s.literals[k] for s in group]) for k in changing]
             turns = [
-                Turn(s.start, (*map(Ref, s.elsewhere), *(c[n] for c in columns)), tuple(e.outs[0] for e in s.again))
+                Turn(s.start, tuple([c[n] for c in columns]), tuple([e.outs[0] for e in s.again]))
                 for n, s in enumerate(group)
             ]
             out.append(Segment(known[key][0], turns))
@@ -245,28 +266,41 @@ class _Cut:
             return found
 
         def again(a: Var) -> int:
-            e = self.equations[self.made[a]]
-            refs = [place(x, True) for x in e.args if isinstance(x, Var)]
-            key.extend((_AGAIN, self.numbers[self.made[a]], *refs))
-            s.again.append(e)
-            numbers.extend(x for x in e.args if isinstance(x, Literal) and _is_number(x))
+            i = self.made[a]
+            refs = places(i, True)
+            key.extend((_AGAIN, self.numbers[i], *refs))
+            s.again.append(self.equations[i])
+            numbers.extend(x for x in self.equations[i].args if isinstance(x, Literal) and _is_number(x))
             own[a] = len(own)
             return own[a]
 
+        def places(i: int, within: bool) -> list[int]:
+            e = self.equations[i]
+            window = self.windows.of(e)
+            if window is None:
+                return [place(a, within) for a in e.variables]
+            (a,) = e.variables
+            if s.start <= self.made.get(a, -1):
+                return [own[a], window.offset]
+            base, offset = place_of(a, self._definition, self.windows)
+            moved = _Moved(Ref(base, offset + window.offset), a.type, self.numbers[i])
+            s.slices[e] = moved
+            return [s.elsewhere.setdefault(moved, ~len(s.elsewhere))]
+
         for i in range(s.start, s.stop):
             e = self.equations[i]
-            refs = []
-            for a in e.args:
-                if isinstance(a, Var):
-                    refs.append(place(a, False))
-                elif _is_number(a):
-                    s.literals.append(a)
+            refs = places(i, False)
+            s.literals += [a for a in e.args if isinstance(a, Literal) and _is_number(a)]
             key.append(self.numbers[i])
             key += refs
             for o in e.outs:
                 own[o] = len(own)
         s.key = tuple(key)
         s.literals = numbers + s.literals
+
+    def _definition(self, a: Var) -> Equation | None:
+        i = self.made.get(a)
+        return None if i is None else self.equations[i]
 
     def _is_cheap(self, a: Var) -> bool:
         """Whether to compute a variable again rather than to read it."""
@@ -292,7 +326,7 @@ class _Cut:
         """For each key of a body, the equations and outputs that something outside the stretch reads."""
         found: dict[Any, set[tuple[int, int]]] = {s.key: set() for s in self.stretches}
         home = [s for s in self.stretches for _ in range(s.start, s.stop)]
-        needed: list[Any] = [a for s in self.stretches for a in s.elsewhere]
+        needed: list[Any] = [_ref(a).atom for s in self.stretches for a in s.elsewhere]
         for a in (*needed, *self.program.outputs):
             i = self.made.get(a) if isinstance(a, Var) else None
             if i is not None:
@@ -300,14 +334,65 @@ class _Cut:
                 found[s.key].add((i - s.start, self.equations[i].outs.index(a)))
         return found
 
-    def _body(self, s: _Stretch, changing: Sequence[int], exported: set[tuple[int, int]]) -> Body:
+    def _body(self, s: _Stretch, given: _Given, changing: Sequence[int], exported: set[tuple[int, int]]) -> Body:
+        inputs = given.inputs(s)
         names = {k: Var(s.literals[k].type) for k in changing}
         own = self.equations[s.start : s.stop]
-        equations = _with_inputs((*s.again, *own), names)
+        fixed = dict(zip(s.elsewhere, given.fixed, strict=True))
+
+        def moved(e: Equation) -> Equation:
+            """A slice of what is moved to where it begins, unless that is the same in all turns."""
+            a, window = s.slices.get(e), self.windows.of(e)
+            if a is None or window is None:
+                return e
+            return replace(e, args=(inputs[a],), params={"key": window.key} if fixed[a] is None else e.params)
+
+        equations = _with_inputs([moved(e) for e in (*s.again, *own)], names)
         outputs = tuple(own[i].outs[k] for i, k in sorted(exported))
-        program = Program(self.program.name, (*s.elsewhere, *names.values()), equations, outputs)
+        program = Program(self.program.name, (*dict.fromkeys(inputs.values()), *names.values()), equations, outputs)
         parts, _ = segments(program, self.layout, self.depth + 1)
         return Body(program, len(s.again), parts if len(parts) > 1 else ())
+
+
+class _Given(NamedTuple):
+    """What stretches with one key read from elsewhere: for each input where it is in every turn; by how much its array is moved,
+    where that is a number of the body; and the first input that is the same in every turn."""
+
+    columns: list[list[Ref]]
+    fixed: tuple[int | None, ...]
+    same: tuple[int, ...]
+
+    def inputs(self, s: _Stretch) -> dict[Var | _Moved, Var]:
+        """The input of a stretch's body for each of what it reads."""
+        found = {k: a for a, k in zip(s.elsewhere, self.same, strict=True) if isinstance(a, Var)}
+        for a, k in zip(s.elsewhere, self.same, strict=True):
+            if k not in found:
+                found[k] = Var(a.type)
+        return {a: found[k] for a, k in zip(s.elsewhere, self.same, strict=True)}
+
+
+def _given(group: Sequence[_Stretch]) -> _Given:
+    columns: list[list[Ref]] = []
+    fixed: list[int | None] = []
+    for column in zip(*(s.elsewhere for s in group), strict=True):
+        refs = [_ref(a) for a in column]
+        offset = _common_offset(column[0], refs)
+        fixed.append(offset)
+        columns.append(refs if offset is None else [Ref(r.atom) for r in refs])
+    first: dict[Any, int] = {}
+    return _Given(columns, tuple(fixed), tuple([first.setdefault(tuple(c), k) for k, c in enumerate(columns)]))
+
+
+def _common_offset(a: Var | _Moved, refs: Sequence[Ref]) -> int | None:
+    """By how much an array is moved in all turns; None where that differs, or the array has another shape in memory."""
+    if isinstance(a, Var):
+        return 0
+    same = all(r.offset == a.ref.offset and r.atom.type == a.type for r in refs)
+    return a.ref.offset if same else None
+
+
+def _ref(a: Var | _Moved) -> Ref:
+    return a.ref if isinstance(a, _Moved) else Ref(a)
 
 
 def _is_light(e: Equation) -> bool:
