@@ -2,8 +2,20 @@ import math
 
 import numpy as np
 import pytest
-from llvmlite import binding, ir
+from llvmlite import binding
 
+from chainrule.backends.llvm.assembly import (
+    F32,
+    F64,
+    VOID,
+    Builder,
+    Function,
+    FunctionType,
+    Module,
+    structure,
+    undefined,
+    vector,
+)
 from chainrule.backends.llvm.vector_maths import FUNCTIONS, Lanes, coefficients, emit, loop_kernel, loops, minimax
 from chainrule.backends.llvm.vector_maths.oracle import CASES, arguments, errors
 
@@ -229,17 +241,17 @@ def test_a_kernel_writes_its_elements_and_no_other(length):
     assert out[length] == -7.0
 
 
-def module_of_all(kinds: list[object], *, fused: bool) -> ir.Module:
+def module_of_all(kinds: list[object], *, fused: bool) -> Module:
     """One external function for every name and type."""
-    module = ir.Module()
+    module = Module()
     for name, entry in FUNCTIONS.items():
         for position, kind in enumerate(kinds):
-            returned = kind if entry.results == 1 else ir.LiteralStructType([kind] * entry.results)
-            function = ir.Function(module, ir.FunctionType(returned, [kind] * entry.arguments), f"{name}_{position}")
-            builder = ir.IRBuilder(function.append_basic_block())
+            returned = kind if entry.results == 1 else structure(*[kind] * entry.results)
+            function = Function(module, FunctionType(returned, [kind] * entry.arguments), f"{name}_{position}")
+            builder = Builder(function.append_basic_block())
             result = emit(builder, name, function.args, fused=fused)
             if entry.results > 1:
-                parts, result = result, ir.Constant(returned, ir.Undefined)
+                parts, result = result, undefined(returned)
                 for k, part in enumerate(parts):
                     result = builder.insert_value(result, part, k)
             builder.ret(result)
@@ -254,7 +266,7 @@ def test_code_for_any_target_verifies_and_calls_no_library(triple, fused):
     binding.initialize_all_targets()
     binding.initialize_all_asmprinters()
     machine = binding.Target.from_triple(triple).create_target_machine(opt=2)
-    kinds = [ir.DoubleType(), ir.VectorType(ir.DoubleType(), 4), ir.VectorType(ir.FloatType(), 4)]
+    kinds = [F64, vector(F64, 4), vector(F32, 4)]
     module = module_of_all(kinds, fused=fused)
     module.triple = triple
     optimised = loops.optimise(str(module), machine)
@@ -266,27 +278,25 @@ def test_code_for_any_target_verifies_and_calls_no_library(triple, fused):
 
 
 def test_a_function_is_defined_once_in_a_module():
-    module = ir.Module()
-    kind = ir.VectorType(ir.DoubleType(), 8)
-    function = ir.Function(module, ir.FunctionType(kind, [kind]), "twice")
-    builder = ir.IRBuilder(function.append_basic_block())
+    module = Module()
+    kind = vector(F64, 8)
+    function = Function(module, FunctionType(kind, [kind]), "twice")
+    builder = Builder(function.append_basic_block())
     builder.ret(emit(builder, "exp", [emit(builder, "exp", [function.args[0]])]))
     assert str(module).count("define internal") == 1
     assert "chainrule.exp.v8f64" in module.globals
 
 
 def test_emit_refuses_a_wrong_number_of_arguments():
-    function = ir.Function(ir.Module(), ir.FunctionType(ir.DoubleType(), [ir.DoubleType()]), "f")
-    builder = ir.IRBuilder(function.append_basic_block())
+    function = Function(Module(), FunctionType(F64, [F64]), "f")
+    builder = Builder(function.append_basic_block())
     with pytest.raises(TypeError, match="pow takes 2 arguments, and was given 1"):
         emit(builder, "pow", function.args)
 
 
 @pytest.mark.parametrize("width", [None, 4])
 def test_lanes_read_as_mathematics(width):
-    lanes = Lanes(
-        ir.IRBuilder(ir.Function(ir.Module(), ir.FunctionType(ir.VoidType(), []), "f").append_basic_block()), width
-    )
+    lanes = Lanes(Builder(Function(Module(), FunctionType(VOID, []), "f").append_basic_block()), width)
     x = lanes.real(2.0)
     assert (1.0 - x * x / 3.0).value.type == lanes.real_type
     assert (x.bits() << 3).value.type == lanes.whole_type

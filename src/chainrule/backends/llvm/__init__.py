@@ -14,6 +14,7 @@
     divide      which kernels are cut into pieces that threads share, and along which axis
     schedule    the tree of calls and loops over them, and the address of every buffer in every turn
     memory      where in the workspace each result lies
+    assembly    LLVM's assembly language as text, and functions written out in others
     inline      which functions are written out where they are called
     native      all kernels of a program in one module; the table of buffers, the steps
     entry       the C-level callable in front: arguments compared with tables, results allocated, kernels called

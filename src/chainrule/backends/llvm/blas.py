@@ -21,9 +21,11 @@ from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
-from llvmlite import binding, ir
+from llvmlite import binding
 
-from chainrule.backends.llvm.emit import F32, F64, I8, I32, I64, PTR, Loop
+from chainrule.backends.llvm import assembly
+from chainrule.backends.llvm.assembly import F32, F64, I8, I32, I64, PTR
+from chainrule.backends.llvm.emit import Loop
 from chainrule.ir.primitive import ops
 from chainrule.ir.program import Atom, Equation, Program, Var
 from chainrule.ir.types import ArrayType, Shape
@@ -263,10 +265,8 @@ def _in_order(e: Equation) -> list[Equation]:
 
 def product_function(module: Any, name: str, p: MatrixProduct, *, adds: bool) -> Any:
     """The function `name(x, y, out, status)`; it adds to what is in `out`, or overwrites it."""
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [PTR] * 4), name)
-    function.linkage = "internal"
-    function.attributes.add("nounwind")
-    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    function = assembly.Function(module, assembly.FunctionType(assembly.VOID, [PTR] * 4), name, internal=True)
+    builder = assembly.Builder(function.append_basic_block("entry"))
     call = _Call(builder, module, p)
     with call.over(p.loops, function.args[:3]) as pointers, call.over(p.sums, pointers) as inner:
         call.emit(inner, call.beta(adds=adds))
@@ -339,7 +339,7 @@ def call_routine(builder: Any, symbol: str, args: Sequence[Any]) -> None:
     """Call a routine, declared where it is not yet."""
     routine = builder.module.globals.get(symbol)
     if routine is None:
-        routine = ir.Function(builder.module, ir.FunctionType(ir.VoidType(), [PTR] * len(args)), symbol)
+        routine = assembly.Function(builder.module, assembly.FunctionType(assembly.VOID, [PTR] * len(args)), symbol)
     builder.call(routine, args)
 
 
@@ -348,8 +348,7 @@ def constant(module: Any, kind: Any, value: float) -> Any:
     name = f"{kind}.{value}"
     known = module.globals.get(name)
     if known is None:
-        known = ir.GlobalVariable(module, kind, name)
-        known.linkage, known.global_constant, known.initializer = "internal", True, ir.Constant(kind, value)
+        known = assembly.GlobalVariable(module, assembly.Constant(kind, value), name)
     return known
 
 

@@ -6,23 +6,20 @@ the loops over the axes that it sums, and added to its place in memory where the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
-from llvmlite import ir
 
-from chainrule.backends.llvm import vector_maths
+from chainrule.backends.llvm import assembly, vector_maths
+from chainrule.backends.llvm.assembly import F32, F64, I1, I8, I32, I64, PTR
 from chainrule.backends.llvm.body import Body, Effect, Fill, depth, neutral
 from chainrule.backends.llvm.divide import Division
 from chainrule.backends.llvm.graph import DTYPES, Node
 from chainrule.backends.llvm.index import Component, Dyn, Lin
 from chainrule.backends.llvm.target import Target
 
-I1, I8, I32, I64 = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
-F32, F64 = ir.FloatType(), ir.DoubleType()
-PTR = ir.PointerType()
 TYPES = {"f64": F64, "f32": F32, "i64": I64, "i32": I32, "i1": I1}
 SIZES = {"f64": 8, "f32": 4, "i64": 8, "i32": 4, "i1": 1}
 _COMPARE = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
@@ -80,12 +77,9 @@ def piece_function(
 
 
 def _function(module: Any, name: str, slots: int, more: Sequence[Any]) -> tuple[Any, Any]:
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [PTR] * (slots + 1) + list(more)), name)
-    function.linkage = "internal"
-    function.attributes.add("nounwind")
-    for argument in function.args[: slots + 1]:
-        argument.add_attribute("noalias")
-    return function, ir.IRBuilder(function.append_basic_block("entry"))
+    kind = assembly.FunctionType(assembly.VOID, [PTR] * (slots + 1) + list(more))
+    function = assembly.Function(module, kind, name, internal=True, noalias=slots + 1)
+    return function, assembly.Builder(function.append_basic_block("entry"))
 
 
 class _Part(NamedTuple):
@@ -114,7 +108,7 @@ def _fill(builder: Any, pointer: Any, fill: Fill) -> None:
     kind = _stored(fill.kind)
     with Loop(builder, 0, fill.size, 1) as i:
         builder.store(
-            ir.Constant(kind, int(value) if fill.kind[0] == "i" else float(value)),
+            assembly.Constant(kind, int(value) if fill.kind[0] == "i" else float(value)),
             builder.gep(pointer, [i], source_etype=kind),
         )
 
@@ -125,10 +119,14 @@ def _stored(kind: str) -> Any:
 
 
 class Loop:
-    """for i in range(start, stop, step), as a context; never empty. Bounds are numbers or values; one turn makes no loop."""
+    """for i in range(start, stop, step), as a context; never empty. Bounds are numbers or values; one turn makes no loop.
 
-    def __init__(self, builder: Any, start: Any, stop: Any, step: int) -> None:
+    `carried` are values by name, each of which every turn takes from the one before, and may replace.
+    """
+
+    def __init__(self, builder: Any, start: Any, stop: Any, step: int, carried: dict[Any, Any] | None = None) -> None:
         self.builder, self.step = builder, step
+        self.carried: dict[Any, Any] = {} if carried is None else carried
         self.is_one = isinstance(start, int) and isinstance(stop, int) and stop - start <= step
         self.start, self.stop = (I64(x) if isinstance(x, int) else x for x in (start, stop))
 
@@ -142,6 +140,10 @@ class Loop:
         b.position_at_end(self.head)
         self.index = b.phi(I64)
         self.index.add_incoming(self.start, before)
+        self.entering = {}
+        for name, value in self.carried.items():
+            self.entering[name] = self.carried[name] = b.phi(value.type)
+            self.entering[name].add_incoming(value, before)
         return self.index
 
     def __exit__(self, kind: Any, *_: Any) -> None:
@@ -150,6 +152,8 @@ class Loop:
         b = self.builder
         following = b.add(self.index, I64(self.step), flags=["nsw", "nuw"])
         self.index.add_incoming(following, b.block)
+        for name, phi in self.entering.items():
+            phi.add_incoming(self.carried[name], b.block)
         done = b.append_basic_block("done")
         b.cbranch(b.icmp_signed("<", following, self.stop), self.head, done)
         b.position_at_end(done)
@@ -176,8 +180,9 @@ class _Emitter:
         self.width = 1
         self.strided = sum(self._is_strided(self.nodes[n].extra[1]) for n in self.levels if self.nodes[n].op == "load")
         self.strided += sum(self._is_strided(e.at) for e in self.body.effects)
-        self.accumulators: dict[tuple[int, int], Any] = {}
-        self.bad: dict[int, Any] = {}
+        self.carried: dict[
+            Any, Any
+        ] = {}  # sums under way, by effect and width; whether an index was out of range, by width
 
     def _depth(self, at: Component) -> int:
         """How many loops must be open for a position to be known."""
@@ -197,9 +202,12 @@ class _Emitter:
     # ---- loops
 
     def emit(self) -> None:
+        widths = {1, self.full} if any(self.nodes[n].op == "checked" for n in self.levels) else ()
+        for width in widths:
+            self.carried["bad", width] = self._constant(False, "i1", width)
         self._enter(0, {})
-        for width, flags in self.bad.items():
-            self._report(width, flags)
+        for width in widths:
+            self._report(width, self.carried["bad", width])
 
     def _enter(self, level: int, env: dict[int, Any]) -> None:
         for n in self.at_level[level]:
@@ -226,17 +234,17 @@ class _Emitter:
         begin, end = (lo, hi) if part is None else (part.begin, part.end)
         if width > 1 and all(e.kind == "store" for e in self.body.effects):
             bound = hi - width if part is None else self.builder.sub(end, I64(width))
-            with Loop(self.builder, begin, end, width) as i:  # the last vector overlaps the one before it
+            with Loop(self.builder, begin, end, width, self.carried) as i:  # the last vector overlaps the one before it
                 self._turn(level, self._at_most(i, bound), width, env)
             return
         middle = lo + (hi - lo) // width * width
         if middle > lo:
             stop = end if middle == hi else middle if part is None else self._at_most(end, middle)
-            with Loop(self.builder, begin, stop, width) as i:
+            with Loop(self.builder, begin, stop, width, self.carried) as i:
                 self._turn(level, i, width, env)
         if middle < hi:
-            condition = nullcontext() if part is None else self.builder.if_then(part.is_last)
-            with condition, Loop(self.builder, middle, hi, 1) as i:
+            condition = nullcontext() if part is None else self._where(part.is_last)
+            with condition, Loop(self.builder, middle, hi, 1, self.carried) as i:
                 self._turn(level, i, 1, env)
 
     def _turn(self, level: int, i: Any, step: int, env: dict[int, Any]) -> None:
@@ -247,20 +255,25 @@ class _Emitter:
 
     def _at_most(self, i: Any, bound: Any) -> Any:
         bound = I64(bound) if isinstance(bound, int) else bound
-        if isinstance(i, ir.Constant) and isinstance(bound, ir.Constant):
-            return I64(min(i.constant, bound.constant))
+        if isinstance(i, assembly.Constant) and isinstance(bound, assembly.Constant):
+            return I64(min(i.value, bound.value))
         return self.builder.select(self.builder.icmp_signed("<", i, bound), i, bound)
 
     # ---- accumulators
 
-    def _slot(self, k: int, width: int) -> Any:
-        """The stack slot of an accumulator of some width, which LLVM turns to registers."""
-        key = (k, width)
-        if key not in self.accumulators:
-            kind = self._wide(self.nodes[self.body.effects[k].node].kind, width)
-            with self.builder.goto_entry_block():
-                self.accumulators[key] = self.builder.alloca(kind)
-        return self.accumulators[key]
+    @contextmanager
+    def _where(self, condition: Any) -> Iterator[None]:
+        """What follows is done only where the condition holds; what is carried is as before elsewhere."""
+        b = self.builder
+        before, start = dict(self.carried), b.block
+        with b.if_then(condition):
+            yield
+            end = b.block
+        for name, value in self.carried.items():
+            if value is not before[name]:
+                self.carried[name] = phi = b.phi(value.type)
+                phi.add_incoming(before[name], start)
+                phi.add_incoming(value, end)
 
     def _open(self, opened: Sequence[int]) -> None:
         for k in opened:
@@ -268,15 +281,16 @@ class _Emitter:
             kind = self.nodes[effect.node].kind
             start = neutral(effect.kind, kind)
             for width in {1, self.full}:
-                self.builder.store(self._constant(start, kind, width), self._slot(k, width))
+                self.carried[k, width] = self._constant(start, kind, width)
 
     def _flush(self, k: int, env: dict[int, Any]) -> None:
         effect = self.body.effects[k]
         kind = self.nodes[effect.node].kind
-        total = self.builder.load(self._slot(k, 1), typ=TYPES[kind])
+        total = self.carried.pop((k, 1))
         if self.full > 1:
-            wide = self.builder.load(self._slot(k, self.full), typ=self._wide(kind, self.full))
-            total = self._combine(effect.kind, kind, self._across(effect.kind, kind, wide), total)
+            wide = self._across(effect.kind, kind, self.carried.pop((k, self.full)))
+            is_whole = isinstance(total, assembly.Constant)  # no turn was left for single numbers
+            total = wide if is_whole else self._combine(effect.kind, kind, wide, total)
         pointer = self._pointer(effect.slot, kind, effect.at, env)
         before = self._fetch(pointer, kind, 1)
         self._deposit(self._combine(effect.kind, kind, before, total), pointer, kind)
@@ -287,9 +301,11 @@ class _Emitter:
         width = wide.type.count
         while width > 1:
             half = width // 2
-            undefined = ir.Constant(wide.type, ir.Undefined)
+            undefined = assembly.undefined(wide.type)
             low, high = (
-                b.shuffle_vector(wide, undefined, ir.Constant(ir.VectorType(I32, half), list(range(s, s + half))))
+                b.shuffle_vector(
+                    wide, undefined, assembly.Constant(assembly.vector(I32, half), list(range(s, s + half)))
+                )
                 for s in (0, half)
             )
             wide, width = self._combine(effect, kind, low, high), half
@@ -309,17 +325,12 @@ class _Emitter:
 
     def _wide(self, kind: str, width: int | None = None) -> Any:
         width = self.width if width is None else width
-        return TYPES[kind] if width == 1 else ir.VectorType(TYPES[kind], width)
+        return TYPES[kind] if width == 1 else assembly.vector(TYPES[kind], width)
 
     def _constant(self, value: Any, kind: str, width: int) -> Any:
         one = bool(value) if kind == "i1" else int(value) if kind[0] == "i" else float(value)
-        scalar = ir.Constant(TYPES[kind], one)
-        return scalar if width == 1 else self._splat_constant(scalar, width)
-
-    def _splat_constant(self, scalar: Any, width: int) -> Any:
-        made = ir.FormattedConstant(scalar.type, f"splat ({scalar.type} {scalar.get_reference()})")
-        made.type = ir.VectorType(scalar.type, width)
-        return made
+        scalar = assembly.Constant(TYPES[kind], one)
+        return scalar if width == 1 else assembly.splat(scalar, width)
 
     def _varies(self, n: int) -> bool:
         """Whether a node's value differs between lanes."""
@@ -328,20 +339,20 @@ class _Emitter:
     def _read(self, n: int, env: dict[int, Any], wide: bool) -> Any:
         """The value of a node, in every lane where that is asked for."""
         value = env[n]
-        if not wide or isinstance(value.type, ir.VectorType):
+        if not wide or assembly.is_vector(value.type):
             return value
-        if isinstance(value, ir.Constant):
-            return self._splat_constant(value, self.width)
+        if isinstance(value, assembly.Constant):
+            return assembly.splat(value, self.width)
         key = ~n  # the node's value in every lane
         if key not in env:
             env[key] = self._splat(value)
         return env[key]
 
     def _splat(self, value: Any) -> Any:
-        undefined = ir.Constant(ir.VectorType(value.type, self.width), ir.Undefined)
+        undefined = assembly.undefined(assembly.vector(value.type, self.width))
         first = self.builder.insert_element(undefined, value, I32(0))
         return self.builder.shuffle_vector(
-            first, undefined, ir.Constant(ir.VectorType(I32, self.width), [0] * self.width)
+            first, undefined, assembly.Constant(assembly.vector(I32, self.width), [0] * self.width)
         )
 
     def _node(self, n: int, env: dict[int, Any]) -> None:
@@ -394,16 +405,10 @@ class _Emitter:
                 b.icmp_signed("<", args[0], self._constant(0, kind, self.width if wide else 1)), b.neg(args[0]), args[0]
             )
         shape = self._wide(kind, self.width if wide else 1)
-        return self.builder.call(
-            self._declare(f"llvm.{name}.{self._tag(kind, wide)}", shape, [shape] * len(args)), args
-        )
+        return self.builder.intrinsic(f"llvm.{name}.{self._tag(kind, wide)}", shape, args)
 
     def _tag(self, kind: str, wide: bool) -> str:
         return f"v{self.width}{kind}" if wide else kind
-
-    def _declare(self, name: str, returned: Any, arguments: list[Any]) -> Any:
-        found = self.builder.module.globals.get(name)
-        return found or ir.Function(self.builder.module, ir.FunctionType(returned, arguments), name)
 
     def _cast(self, source: str, kind: str, a: Any, wide: bool) -> Any:
         b, width = self.builder, self.width if wide else 1
@@ -439,21 +444,15 @@ class _Emitter:
         extent, zero = (self._constant(v, "i64", width) for v in (node.extra, 0))
         wrapped = b.select(b.icmp_signed("<", index, zero), b.add(index, extent), index)
         inside = b.icmp_unsigned("<", wrapped, extent)
-        if width not in self.bad:
-            with b.goto_entry_block():
-                self.bad[width] = b.alloca(self._wide("i1", width))
-                b.store(self._constant(False, "i1", width), self.bad[width])
-        flags = self.bad[width]
-        b.store(b.or_(b.load(flags, typ=self._wide("i1", width)), b.not_(inside)), flags)
+        self.carried["bad", width] = b.or_(self.carried["bad", width], b.not_(inside))
         return b.select(inside, wrapped, zero)
 
     def _report(self, width: int, flags: Any) -> None:
         b = self.builder
-        found = b.load(flags, typ=self._wide("i1", width))
         if width > 1:
-            word = ir.IntType(width)
-            found = b.icmp_unsigned("!=", b.bitcast(found, word), word(0))
-        with b.if_then(found, likely=False):
+            word = assembly.integer(width)
+            flags = b.icmp_unsigned("!=", b.bitcast(flags, word), word(0))
+        with b.if_then(flags, likely=False):
             b.atomic_rmw("or", self.status, I32(1), "monotonic")  # pieces may report at the same time
 
     # ---- memory
@@ -477,7 +476,7 @@ class _Emitter:
         return b.add(total, self._constant(at.offset, "i64", self.width if wide else 1)) if at.offset else total
 
     def _lanes(self, first: Any) -> Any:
-        steps = ir.Constant(ir.VectorType(I64, self.width), list(range(self.width)))
+        steps = assembly.Constant(assembly.vector(I64, self.width), list(range(self.width)))
         return self.builder.add(self._splat(first), steps)
 
     def _pointer(self, slot: int, kind: str, at: Component, env: dict[int, Any]) -> Any:
@@ -506,7 +505,7 @@ class _Emitter:
             value = self._gather(slot, kind, stored, at, env)
         elif stride in (0, 1):
             pointer = self._pointer(slot, kind, at, env)
-            wanted = stored if stride == 0 else ir.VectorType(stored, self.width)
+            wanted = stored if stride == 0 else assembly.vector(stored, self.width)
             value = b.load(pointer, typ=wanted, align=SIZES[kind])
         else:
             value = self._load_lanes(self._pointer(slot, kind, at, env), stride, stored)
@@ -516,7 +515,7 @@ class _Emitter:
         if self.strided > _ONE_BY_ONE:
             return self._gather_at(first, self._steps(stride), stored)
         b = self.builder
-        value = ir.Constant(ir.VectorType(stored, self.width), ir.Undefined)
+        value = assembly.undefined(assembly.vector(stored, self.width))
         for lane in range(self.width):
             place = b.gep(first, [I64(lane * stride)], source_etype=stored)
             value = b.insert_element(value, b.load(place, typ=stored, align=_align(stored)), I32(lane))
@@ -524,13 +523,11 @@ class _Emitter:
 
     def _gather_at(self, first: Any, places: Any, stored: Any) -> Any:
         """The elements at positions after a pointer."""
-        kind = ir.VectorType(stored, self.width)
+        kind = assembly.vector(stored, self.width)
         pointers = self.builder.gep(first, [places], source_etype=stored)
-        pointers.type = ir.VectorType(PTR, self.width)
-        mask = self._splat_constant(ir.Constant(I1, 1), self.width)
+        mask = assembly.splat(assembly.Constant(I1, 1), self.width)
         name = f"llvm.masked.gather.v{self.width}{_tag(stored)}.v{self.width}p0"
-        gather = self._declare(name, kind, [pointers.type, I32, mask.type, kind])
-        return self.builder.call(gather, [pointers, I32(_align(stored)), mask, ir.Constant(kind, ir.Undefined)])
+        return self.builder.intrinsic(name, kind, [pointers, I32(_align(stored)), mask, assembly.undefined(kind)])
 
     def _store_lanes(self, value: Any, first: Any, stride: int, stored: Any) -> None:
         b = self.builder
@@ -540,31 +537,28 @@ class _Emitter:
                 b.store(b.extract_element(value, I32(lane)), place, align=_align(stored))
             return
         pointers = self.builder.gep(first, [self._steps(stride)], source_etype=stored)
-        pointers.type = ir.VectorType(PTR, self.width)
-        mask = self._splat_constant(ir.Constant(I1, 1), self.width)
+        mask = assembly.splat(assembly.Constant(I1, 1), self.width)
         name = f"llvm.masked.scatter.v{self.width}{_tag(stored)}.v{self.width}p0"
-        scatter = self._declare(name, ir.VoidType(), [value.type, pointers.type, I32, mask.type])
-        self.builder.call(scatter, [value, pointers, I32(_align(stored)), mask])
+        self.builder.intrinsic(name, assembly.VOID, [value, pointers, I32(_align(stored)), mask])
 
     def _steps(self, stride: int) -> Any:
-        return ir.Constant(ir.VectorType(I64, self.width), [lane * stride for lane in range(self.width)])
+        return assembly.Constant(assembly.vector(I64, self.width), [lane * stride for lane in range(self.width)])
 
     def _as_bits(self, value: Any) -> Any:
-        width = value.type.count if isinstance(value.type, ir.VectorType) else 1
-        zero = ir.Constant(I8, 0)
-        return self.builder.icmp_unsigned("!=", value, zero if width == 1 else self._splat_constant(zero, width))
+        width = value.type.count if assembly.is_vector(value.type) else 1
+        zero = assembly.Constant(I8, 0)
+        return self.builder.icmp_unsigned("!=", value, zero if width == 1 else assembly.splat(zero, width))
 
     def _gather(self, slot: int, kind: str, stored: Any, at: Component, env: dict[int, Any]) -> Any:
         return self._gather_at(self.buffers[slot], self._position(at, env, wide=True), stored)
 
     def _effect(self, k: int, effect: Effect, env: dict[int, Any]) -> None:
-        kind, b = self.nodes[effect.node].kind, self.builder
+        kind = self.nodes[effect.node].kind
         if effect.kind == "store":
             self._store(effect, kind, env)
         elif effect.kind != "scatter" and self._depth(effect.at) < self.rank:
-            slot = self._slot(k, self.width)
-            before = b.load(slot, typ=self._wide(kind))
-            b.store(self._combine(effect.kind, kind, before, self._read(effect.node, env, self.width > 1)), slot)
+            value = self._read(effect.node, env, self.width > 1)
+            self.carried[k, self.width] = self._combine(effect.kind, kind, self.carried[k, self.width], value)
         else:
             self._update(effect, kind, env)
 
@@ -584,7 +578,7 @@ class _Emitter:
 
     def _fetch(self, pointer: Any, kind: str, width: int) -> Any:
         """Neighbouring elements from memory."""
-        stored = _stored(kind) if width == 1 else ir.VectorType(_stored(kind), width)
+        stored = _stored(kind) if width == 1 else assembly.vector(_stored(kind), width)
         value = self.builder.load(pointer, typ=stored, align=SIZES[kind])
         return self._as_bits(value) if kind == "i1" else value
 
@@ -593,8 +587,8 @@ class _Emitter:
         self.builder.store(self._as_bytes(value) if kind == "i1" else value, pointer, align=SIZES[kind])
 
     def _as_bytes(self, value: Any) -> Any:
-        vector = isinstance(value.type, ir.VectorType)
-        return self.builder.zext(value, ir.VectorType(I8, value.type.count) if vector else I8)
+        vector = assembly.is_vector(value.type)
+        return self.builder.zext(value, assembly.vector(I8, value.type.count) if vector else I8)
 
     def _store(self, effect: Effect, kind: str, env: dict[int, Any]) -> None:
         wide = self.width > 1

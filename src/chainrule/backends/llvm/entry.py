@@ -72,7 +72,7 @@ def _code() -> Loaded:
     key = canonical.key_of_text(f"entry {cpython.tuple_items()}", host())
     image = cache.read(key)
     if image is None:
-        image = object_code(str(entry_code.module(host().triple)), in_form=True)
+        image = object_code(str(entry_code.module(host().triple)))
         cache.write(key, image)
     return Loaded(image, ["entry"])
 

@@ -15,10 +15,8 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from llvmlite import ir
-
-from chainrule.backends.llvm import cpython
-from chainrule.backends.llvm.emit import I1, I8, I32, I64, PTR
+from chainrule.backends.llvm import assembly, cpython
+from chainrule.backends.llvm.assembly import I1, I8, I32, I64, PTR
 from chainrule.backends.llvm.entry_tables import (
     Build,
     Candidate,
@@ -33,14 +31,13 @@ from chainrule.backends.llvm.entry_tables import (
     What,
 )
 
-NULL = ir.Constant(PTR, None)
-VOID = ir.VoidType()
+NULL = assembly.Constant(PTR, None)
+VOID = assembly.VOID
 
 
 def module(triple: str) -> Any:
     """The module with `entry`."""
-    whole = ir.Module("chainrule.entry")
-    whole.triple = triple
+    whole = assembly.Module(triple)
     match = _Match(whole).function
     perform = _Perform(whole).function
     _Entry(whole, match, perform)
@@ -50,10 +47,9 @@ def module(triple: str) -> Any:
 class _Emitter:
     """A function under construction."""
 
-    def __init__(self, whole: Any, name: str, returned: Any, args: Sequence[Any]) -> None:
-        self.function = ir.Function(whole, ir.FunctionType(returned, args), name)
-        self.function.attributes.add("nounwind")
-        self.builder = ir.IRBuilder(self.function.append_basic_block("entry"))
+    def __init__(self, whole: Any, name: str, returned: Any, args: Sequence[Any], *, internal: bool = False) -> None:
+        self.function = assembly.Function(whole, assembly.FunctionType(returned, args), name, internal=internal)
+        self.builder = assembly.Builder(self.function.append_basic_block("entry"))
 
     def field(self, x: Any, offset: Any, kind: Any) -> Any:
         """What lies at so many bytes after a pointer."""
@@ -117,11 +113,10 @@ class _Emitter:
         """What the case that a value is gives; the cases are functions that emit code, and may branch to `otherwise` themselves."""
         b = self.builder
         after = self.function.append_basic_block("chosen")
-        switch = b.switch(value, otherwise)
+        blocks = [self.function.append_basic_block("case") for _ in cases]
+        b.switch(value, otherwise, [(I64(number), block) for number, block in zip(cases, blocks, strict=True)])
         found = []
-        for number, emit in cases.items():
-            block = self.function.append_basic_block("case")
-            switch.add_case(I64(number), block)
+        for emit, block in zip(cases.values(), blocks, strict=True):
             b.position_at_end(block)
             found.append((emit(), b.block))
             b.branch(after)
@@ -135,17 +130,14 @@ class _Emitter:
 
     def c(self, functions: Any, name: Function, returned: Any, args: Sequence[Any]) -> Any:
         """Call a C function of the table."""
-        kind = ir.FunctionType(returned, [a.type for a in args])
-        address = self.word(functions, name)
-        return self.builder.call(self.builder.inttoptr(address, kind.as_pointer()), args)
+        return self.builder.call_pointer(self.word(functions, name, PTR), returned, args)
 
 
 class _Match(_Emitter):
     """match(candidate, args, nargs, kwnames): whether the arguments are what a candidate takes."""
 
     def __init__(self, whole: Any) -> None:
-        super().__init__(whole, "match", I1, [PTR, PTR, I64, PTR])
-        self.function.linkage = "internal"
+        super().__init__(whole, "match", I1, [PTR, PTR, I64, PTR], internal=True)
         b = self.builder
         self.candidate, self.args, count, self.names = self.function.args
         self.otherwise = self.function.append_basic_block("otherwise")
@@ -282,8 +274,7 @@ class _Perform(_Emitter):
     """perform(candidate): the result; NULL with an exception; or the candidate itself where it is not for these values."""
 
     def __init__(self, whole: Any) -> None:
-        super().__init__(whole, "perform", PTR, [PTR])
-        self.function.linkage = "internal"
+        super().__init__(whole, "perform", PTR, [PTR], internal=True)
         b = self.builder
         self.candidate = self.function.args[0]
         self.functions = self.word(self.candidate, Candidate.functions, PTR)
@@ -332,16 +323,20 @@ class _Perform(_Emitter):
         b = self.builder
         status = self.word(self.candidate, Candidate.status, PTR)
         b.store(I32(0), status)
-        code = b.inttoptr(self.word(self.candidate, Candidate.code), ir.FunctionType(VOID, [PTR, I64]).as_pointer())
+        code = self.word(self.candidate, Candidate.code, PTR)
         table = self.word(self.candidate, Candidate.table, PTR)
         releases = b.icmp_unsigned("!=", self.word(self.candidate, Candidate.releases), I64(0))
-        with b.if_else(releases, likely=False) as (long, short):
-            with long:
-                thread = self.c(self.functions, Function.save, PTR, [])
-                b.call(code, [table, I64(0)])
-                self.c(self.functions, Function.restore, VOID, [thread])
-            with short:
-                b.call(code, [table, I64(0)])
+        long, short, done = (self.function.append_basic_block(name) for name in ("long", "short", "done"))
+        b.cbranch(releases, long, short, likely=False)
+        b.position_at_end(long)
+        thread = self.c(self.functions, Function.save, PTR, [])
+        b.call_pointer(code, VOID, [table, I64(0)])
+        self.c(self.functions, Function.restore, VOID, [thread])
+        b.branch(done)
+        b.position_at_end(short)
+        b.call_pointer(code, VOID, [table, I64(0)])
+        b.branch(done)
+        b.position_at_end(done)
         self.require(self.equal(b.load(status, typ=I32), I32(0)), self.strayed)
 
     def _compare(self, guard: Any) -> None:
@@ -354,8 +349,7 @@ class _Perform(_Emitter):
     def _copy(self, copy: Any) -> None:
         b = self.builder
         to, source = (self.data(self.word(copy, k, PTR)) for k in (Guard.slot, Guard.expected))
-        move = self.function.module.declare_intrinsic("llvm.memcpy", [PTR, PTR, I64])
-        b.call(move, [to, source, self.word(copy, Guard.nbytes), I1(0)])
+        b.intrinsic("llvm.memcpy.p0.p0.i64", VOID, [to, source, self.word(copy, Guard.nbytes), I1(0)])
 
     # ---- the results
 
@@ -438,7 +432,7 @@ class _Perform(_Emitter):
         self.choose(
             how,
             {
-                -1: lambda: b.store(made, root) and None,
+                -1: lambda: b.store(made, root),
                 How.tuple: lambda: into(Function.tuple_set),
                 How.list: lambda: into(Function.list_set),
                 How.dict: into_dict,

@@ -10,13 +10,13 @@ from math import prod
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from llvmlite import ir
 
-from chainrule.backends.llvm import blas, lapack
+from chainrule.backends.llvm import assembly, blas, lapack
+from chainrule.backends.llvm.assembly import I8, I64, PTR
 from chainrule.backends.llvm.blas import MatrixProduct, matrix_product, product_function
 from chainrule.backends.llvm.body import Body, Fill
 from chainrule.backends.llvm.divide import Division, combination, division
-from chainrule.backends.llvm.emit import I8, I64, PTR, TYPES, Loop, kernel_function, piece_function
+from chainrule.backends.llvm.emit import TYPES, Loop, kernel_function, piece_function
 from chainrule.backends.llvm.graph import KINDS
 from chainrule.backends.llvm.index import Unlowerable
 from chainrule.backends.llvm.kernels import Lowering
@@ -156,11 +156,9 @@ class Functions:
         bodies = [self._body(body, loop) for body, *_ in loop.turns]
         scratch = Block(max(b.nbytes for b in bodies))
         buffers: tuple[Buffer, ...] = (*e.args, *e.outs, scratch)
-        kind = ir.FunctionType(ir.VoidType(), [PTR] * (len(buffers) + 1))
-        function = ir.Function(self.module, kind, f"tiles{len(self.loops)}")
-        function.linkage = "internal"
-        function.attributes.add("nounwind")
-        builder = ir.IRBuilder(function.append_basic_block("entry"))
+        kind = assembly.FunctionType(assembly.VOID, [PTR] * (len(buffers) + 1))
+        function = assembly.Function(self.module, kind, f"tiles{len(self.loops)}", internal=True)
+        builder = assembly.Builder(function.append_basic_block("entry"))
         pointer: dict[Buffer, Any] = dict(zip(buffers, function.args, strict=False))
         for out, is_stacked in zip(e.outs, loop.stacked, strict=True):
             if not is_stacked:
@@ -234,7 +232,7 @@ def _can_add(plan: Plan, v: Var) -> bool:
 def _clear(builder: Any, pointer: Any, t: ArrayType) -> None:
     kind = TYPES[KINDS[t.dtype]]
     with Loop(builder, 0, t.size, 1) as i:
-        builder.store(ir.Constant(kind, 0.0), builder.gep(pointer, [i], source_etype=kind))
+        builder.store(assembly.Constant(kind, 0.0), builder.gep(pointer, [i], source_etype=kind))
 
 
 def _add(builder: Any, part: Any, whole: Any, t: ArrayType) -> None:

@@ -20,10 +20,10 @@ from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
-from llvmlite import ir
 
-from chainrule.backends.llvm import blas, vector_maths
-from chainrule.backends.llvm.emit import F64, I8, I32, I64, PTR, Loop
+from chainrule.backends.llvm import assembly, blas, vector_maths
+from chainrule.backends.llvm.assembly import F64, I8, I32, I64, PTR
+from chainrule.backends.llvm.emit import Loop
 from chainrule.ir.primitive import ops
 from chainrule.ir.program import Atom, Equation, Literal, Program, Var
 from chainrule.ir.types import ArrayType
@@ -127,10 +127,9 @@ def _widened(e: Equation) -> list[Equation]:
 def factors_function(module: Any, name: str, f: Factors, *, fused: bool) -> Any:
     """The function `name(a, ..., out, workspace, status)`."""
     others = OPERANDS[f.operation]
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [PTR] * (others + 3)), name)
-    function.linkage = "internal"
-    function.attributes.add("nounwind")
-    code = _Code(ir.IRBuilder(function.append_basic_block("entry")), f, *function.args[-2:], fused=fused)
+    kind = assembly.FunctionType(assembly.VOID, [PTR] * (others + 3))
+    function = assembly.Function(module, kind, name, internal=True)
+    code = _Code(assembly.Builder(function.append_basic_block("entry")), f, *function.args[-2:], fused=fused)
     sizes = [f.n * f.n] + [f.n * f.columns or 1] * others
     with Loop(code.builder, 0, f.depth, 1) as turn:
         at = [code.element(p, code.builder.mul(turn, I64(size))) for p, size in zip(function.args, sizes, strict=False)]
@@ -152,7 +151,7 @@ class _Code:
     def cholesky(self, a: Any, out: Any) -> None:
         """The factor in the place of the triangle of a that is read; zeros in the other."""
         b, n = self.builder, self.f.n
-        zero = ir.Constant(F64, 0.0)
+        zero = assembly.Constant(F64, 0.0)
         with Loop(b, 0, n, 1) as i, Loop(b, 0, n, 1) as j:
             at = b.add(b.mul(i, I64(n)), j)
             is_read = b.icmp_unsigned("<=", *((j, i) if self.f.is_lower else (i, j)))
@@ -177,7 +176,7 @@ class _Code:
         b, n = self.builder, self.f.n
         with b.if_then(self._factor(a)):
             with Loop(b, 0, n, 1) as i, Loop(b, 0, n, 1) as j:
-                one, zero = ir.Constant(F64, 1.0), ir.Constant(F64, 0.0)
+                one, zero = assembly.Constant(F64, 1.0), assembly.Constant(F64, 0.0)
                 self._store(out, b.add(b.mul(i, I64(n)), j), b.select(b.icmp_unsigned("==", i, j), one, zero))
             self._substitute("T", out)
 
@@ -221,8 +220,8 @@ class _Code:
     def _sign_and_logarithm(self) -> tuple[Any, Any]:
         """Of the product of the pivots, negative once more for every swap of rows."""
         b = self.builder
-        zero = ir.Constant(F64, 0.0)
-        self._store(self.sums, I64(0), ir.Constant(F64, 1.0))
+        zero = assembly.Constant(F64, 0.0)
+        self._store(self.sums, I64(0), assembly.Constant(F64, 1.0))
         self._store(self.sums, I64(1), zero)
         with Loop(b, 0, self.f.n, 1) as i:
             x = self._load(self.factors, b.mul(i, I64(self.f.n + 1)))
@@ -245,7 +244,7 @@ class _Code:
     def _has_bad_diagonal(self, a: Any) -> Any:
         """Whether a number on the diagonal is zero, infinite or NaN, which takes the place of LAPACK's answer."""
         b, n = self.builder, self.f.n
-        zero = ir.Constant(F64, 0.0)
+        zero = assembly.Constant(F64, 0.0)
         b.store(I32(0), self.info)
         with Loop(b, 0, n, 1) as i:
             x = self._load(a, b.mul(i, I64(n + 1)))

@@ -17,12 +17,11 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
-from llvmlite import ir
 
 from chainrule import cache
 from chainrule.backends.executable import Executable, Report, by_numpy
 from chainrule.backends.interpret import Interpreted, run_equation
-from chainrule.backends.llvm import blas, canonical, lapack, segments
+from chainrule.backends.llvm import assembly, blas, canonical, lapack, segments
 from chainrule.backends.llvm.blas import MatrixProduct
 from chainrule.backends.llvm.functions import Functions
 from chainrule.backends.llvm.index import Unlowerable
@@ -69,8 +68,7 @@ class Code:
 
     def __init__(self, program: Program, parts: Parts, target: Target) -> None:
         self.program = program
-        self.module: Any = ir.Module("chainrule")
-        self.module.triple = target.triple
+        self.module: Any = assembly.Module(target.triple)
         self.numbers: dict[Buffer, int] = {}
         self.steps: list[Run | Equation] = []
         self.functions = Functions(self.module, target)

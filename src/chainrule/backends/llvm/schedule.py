@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from llvmlite import ir
 
-from chainrule.backends.llvm.emit import I8, I64, PTR, Loop
+from chainrule.backends.llvm import assembly
+from chainrule.backends.llvm.assembly import I8, I64, PTR
+from chainrule.backends.llvm.emit import Loop
 from chainrule.backends.llvm.memory import Block
 from chainrule.backends.llvm.segments import Body, Packed, Ref, Segment, Turn
 from chainrule.ir.program import Atom, Equation, Program, Var
@@ -164,8 +165,8 @@ class Stretch:
     def __init__(self, module: Any, name: str, locate: Callable[[Ref], tuple[int, int]], *, in_pieces: bool) -> None:
         self.module = module
         arguments = [PTR, I64, PTR] if in_pieces else [PTR, I64]
-        self.function = ir.Function(module, ir.FunctionType(ir.VoidType(), arguments), name)
-        self.builder = ir.IRBuilder(self.function.append_basic_block("entry"))
+        self.function = assembly.Function(module, assembly.FunctionType(assembly.VOID, arguments), name)
+        self.builder = assembly.Builder(self.function.append_basic_block("entry"))
         self.locate = locate
         self._buffers: dict[int, Any] = {}
 
@@ -190,7 +191,7 @@ class Stretch:
         """The pointer at a place of the table, loaded before all else."""
         if n not in self._buffers:
             b = self.builder
-            with b.goto_entry_block():
+            with b.goto_block(self.function.blocks[0]):
                 pointer = b.gep(self.function.args[0], [I64(n)], source_etype=PTR)
                 self._buffers[n] = b.load(pointer, typ=PTR)
         return self._buffers[n]
@@ -261,8 +262,5 @@ class Stretch:
 def constant(module: Any, x: Any) -> Any:
     """An array as a constant of the module."""
     content = np.ascontiguousarray(x).tobytes()
-    kind = ir.ArrayType(I8, len(content))
-    found = ir.GlobalVariable(module, kind, module.get_unique_name("constant"))
-    found.linkage, found.global_constant, found.align = "internal", True, 64
-    found.initializer = ir.Constant(kind, bytearray(content))
-    return found
+    value = assembly.Constant(assembly.array(I8, len(content)), content)
+    return assembly.GlobalVariable(module, value, f"constant{len(module.globals)}", align=64)

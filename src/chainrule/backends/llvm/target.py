@@ -47,34 +47,18 @@ def machine(target: Target, level: int = 2) -> Any:
     return found.create_target_machine(cpu=target.cpu, features=target.features, opt=level)
 
 
-def object_code(text: str, *, in_form: bool = False) -> bytes:
-    """The object code of a module for this machine; code that is `in_form` gains nothing from LLVM's passes, and goes without."""
+def object_code(text: str) -> bytes:
+    """The object code of a module for this machine.
+
+    LLVM's passes are left out: the text comes with every value computed once, in the outermost loop that knows it, by explicit
+    vectors, with sums carried in registers and short functions written out, and gains nothing from them.
+    """
     target = host()
-    level = 1 if in_form or text.count("\n") >= LONG else 2
     module = binding.parse_assembly(text)
     module.triple = target.triple
     module.verify()
-    if not in_form:
-        _run_passes(module, machine(target, level))
-    found: bytes = machine(target, level).emit_object(module)
+    found: bytes = machine(target, 1 if text.count("\n") >= LONG else 2).emit_object(module)
     return found
-
-
-def _run_passes(module: Any, own: Any) -> None:
-    """The few passes that our code gains from.
-
-    It comes with every value computed once, in the outermost loop that knows it, by explicit vectors; `inline` says which functions
-    are written out. LLVM's own selection takes up to thirty times as long, and the code is no faster.
-    """
-    builder = binding.create_pass_builder(own, binding.create_pipeline_tuning_options())
-    passes = binding.create_new_module_pass_manager()
-    passes.add_always_inliner_pass()
-    passes.add_sroa_pass()
-    passes.add_instruction_combine_pass()
-    passes.add_simplify_cfg_pass()
-    passes.run(module, builder)
-    binding.newpassmanagers.NewPassManager._dispose(passes)  # its own class would forget to
-    passes.detach()
 
 
 class Loaded:

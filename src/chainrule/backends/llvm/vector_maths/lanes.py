@@ -19,13 +19,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from llvmlite import ir
-
-F64 = ir.DoubleType()
-F32 = ir.FloatType()
-I64 = ir.IntType(64)
-I32 = ir.IntType(32)
-I1 = ir.IntType(1)
+from chainrule.backends.llvm import assembly
+from chainrule.backends.llvm.assembly import F32, F64, I64
 
 SHIFTER = 6755399441055744.0
 """1.5 * 2**52: added to a number below 2**51, it leaves the nearest integer in the low bits of the sum."""
@@ -47,16 +42,14 @@ def bits_of(value: float) -> int:
 
 def tag(kind: Any) -> str:
     """The name that LLVM gives a type within the names of intrinsics: f64, v8f64."""
-    if isinstance(kind, ir.VectorType):
+    if assembly.is_vector(kind):
         return f"v{kind.count}{tag(kind.element)}"
-    if isinstance(kind, ir.IntType):
-        return f"i{kind.width}"
-    return {F64: "f64", F32: "f32"}[kind]
+    return {F64: "f64", F32: "f32"}.get(kind) or str(kind)
 
 
 def widen(kind: Any, width: int | None) -> Any:
     """The type of `width` lanes of a scalar type; without a width the scalar type itself."""
-    return kind if width is None else ir.VectorType(kind, width)
+    return kind if width is None else assembly.vector(kind, width)
 
 
 def align_stack(function: Any, width: int | None) -> None:
@@ -65,7 +58,7 @@ def align_stack(function: Any, width: int | None) -> None:
     LLVM finds out about spills when it is too late to realign the stack, and then spills unaligned.
     """
     if width is not None and width > 2:
-        function.attributes.alignstack = min(8 * width, 64)
+        function.alignstack = min(8 * width, 64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,13 +236,9 @@ class Lanes:
         return Real(self, value)
 
     def constant(self, kind: Any, value: float) -> Any:
-        """One constant in every lane, in LLVM's compact spelling `splat (...)`."""
-        scalar = ir.Constant(kind, value)
-        if self.width is None:
-            return scalar
-        splat = ir.FormattedConstant(kind, f"splat ({kind} {scalar.get_reference()})")
-        splat.type = ir.VectorType(kind, self.width)  # the constructor would take the text apart into elements
-        return splat
+        """One constant in every lane."""
+        scalar = assembly.Constant(kind, value)
+        return scalar if self.width is None else assembly.splat(scalar, self.width)
 
     def real(self, value: Real | float) -> Real:
         """A float in every lane."""
@@ -264,10 +253,7 @@ class Lanes:
     def intrinsic(self, name: str, *args: Real) -> Real:
         """llvm.<name> of these lanes, declared at its first use in the module."""
         full = f"llvm.{name}.{tag(self.real_type)}"
-        module = self.builder.module
-        if full not in module.globals:
-            ir.Function(module, ir.FunctionType(self.real_type, [self.real_type] * len(args)), full)
-        return Real(self, self.builder.call(module.globals[full], [a.value for a in args]))
+        return Real(self, self.builder.intrinsic(full, self.real_type, [a.value for a in args]))
 
     def fma(self, a: Real | float, b: Real | float, c: Real | float) -> Real:
         """a * b + c, in one rounding where the target can."""
@@ -385,7 +371,7 @@ class Lanes:
         """Whether any lane of the mask is set, as one bit."""
         if self.width is None:
             return mask.value
-        word = ir.IntType(self.width)
+        word = assembly.integer(self.width)
         return self.builder.icmp_unsigned("!=", self.builder.bitcast(mask.value, word), word(0))
 
     def rarely(self, mask: Mask, values: Sequence[Any], repair: Callable[[], Sequence[Any]]) -> list[Any]:
@@ -418,12 +404,10 @@ class Lanes:
         full = f"chainrule.{name}.any.{tag(self.real_type)}{suffix}"
         module = self.builder.module
         if full not in module.globals:
-            function = ir.Function(module, ir.FunctionType(self.real_type, [self.real_type] * arguments), full)
-            function.linkage = "internal"
-            for attribute in ("noinline", "cold", "nounwind"):
-                function.attributes.add(attribute)
+            kind = assembly.FunctionType(self.real_type, [self.real_type] * arguments)
+            function = assembly.Function(module, kind, full, ("noinline", "cold", "nounwind"), internal=True)
             align_stack(function, self.width)
-            builder = ir.IRBuilder(function.append_basic_block("entry"))
+            builder = assembly.Builder(function.append_basic_block("entry"))
             lanes = Lanes(builder, self.width, short=self.short, fused=self.fused)
             builder.ret(formula(lanes, *(lanes.wrap(a) for a in function.args)).value)
         return module.globals[full]

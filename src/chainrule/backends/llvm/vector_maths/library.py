@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from llvmlite import ir
-
+from chainrule.backends.llvm import assembly
+from chainrule.backends.llvm.assembly import F32, F64
 from chainrule.backends.llvm.vector_maths import (
     error_function,
     exponential,
@@ -18,7 +19,7 @@ from chainrule.backends.llvm.vector_maths import (
     power,
     trigonometric,
 )
-from chainrule.backends.llvm.vector_maths.lanes import F32, F64, Lanes, Real, align_stack, tag, widen
+from chainrule.backends.llvm.vector_maths.lanes import Lanes, Real, align_stack, tag, widen
 
 
 class Entry(NamedTuple):
@@ -86,22 +87,29 @@ def emit(builder: Any, name: str, args: Sequence[Any], *, fused: bool = True) ->
 
 
 def _declare(module: Any, name: str, kind: Any, fused: bool) -> Any:
-    """The module's function for this name and type, defined at its first use."""
+    """The module's function for this name and type: made once in this process, and adopted by every module that calls it."""
     full = f"chainrule.{name}.{tag(kind)}" + ("" if fused else ".unfused")
-    if full in module.globals:
-        return module.globals[full]
+    with _making:
+        found = _library.globals.get(full) or _defined(full, name, kind, fused)
+    module.adopt(found)
+    return found
+
+
+_library, _making = assembly.Module(), threading.Lock()
+
+
+def _defined(full: str, name: str, kind: Any, fused: bool) -> Any:
     entry = FUNCTIONS[name]
-    returned = kind if entry.results == 1 else ir.LiteralStructType([kind] * entry.results)
-    function = ir.Function(module, ir.FunctionType(returned, [kind] * entry.arguments), full)
-    function.linkage = "internal"
-    function.attributes.add("nounwind")
-    align_stack(function, kind.count if isinstance(kind, ir.VectorType) else None)
-    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    returned = kind if entry.results == 1 else assembly.structure(*[kind] * entry.results)
+    signature = assembly.FunctionType(returned, [kind] * entry.arguments)
+    function = assembly.Function(_library, signature, full, internal=True)
+    align_stack(function, kind.count if assembly.is_vector(kind) else None)
+    builder = assembly.Builder(function.append_basic_block("entry"))
     results = _body(builder, entry, function.args, kind, fused)
     if entry.results == 1:
         builder.ret(results[0])
     else:
-        total = ir.Constant(returned, ir.Undefined)
+        total = assembly.undefined(returned)
         for k, value in enumerate(results):
             total = builder.insert_value(total, value, k)
         builder.ret(total)
@@ -110,7 +118,7 @@ def _declare(module: Any, name: str, kind: Any, fused: bool) -> Any:
 
 def _body(builder: Any, entry: Entry, args: Sequence[Any], kind: Any, fused: bool) -> list[Any]:
     """The formula on float64 lanes; float32 arguments are widened before, and the results rounded."""
-    width, scalar = (kind.count, kind.element) if isinstance(kind, ir.VectorType) else (None, kind)
+    width, scalar = (kind.count, kind.element) if assembly.is_vector(kind) else (None, kind)
     short = scalar == F32
     lanes = Lanes(builder, width, short=short, fused=fused)
     if short:

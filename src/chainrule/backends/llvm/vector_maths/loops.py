@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from llvmlite import binding, ir
+from llvmlite import binding
 
-from chainrule.backends.llvm.vector_maths.lanes import F32, F64, I64, align_stack
+from chainrule.backends.llvm import assembly
+from chainrule.backends.llvm.assembly import F32, F64, I64
+from chainrule.backends.llvm.vector_maths.lanes import align_stack
 from chainrule.backends.llvm.vector_maths.library import FUNCTIONS, emit
 
 FLOATS = {"float64": F64, "float32": F32}
@@ -20,17 +22,15 @@ FloatArray = npt.NDArray[np.floating[Any]]
 def loop_module(name: str, dtype: str, width: int, *, fused: bool = True) -> Any:
     """A module with `loop(x, ..., out, ..., n)`: vectors of `width` while they last, then one number at a time."""
     entry, kind = FUNCTIONS[name], FLOATS[dtype]
-    module = ir.Module(f"chainrule.{name}")
+    module = assembly.Module()
     pointers = entry.arguments + entry.results
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [ir.PointerType()] * pointers + [I64]), "loop")
-    function.attributes.add("nounwind")
+    kind_of_loop = assembly.FunctionType(assembly.VOID, [assembly.PTR] * pointers + [I64])
+    function = assembly.Function(module, kind_of_loop, "loop", noalias=pointers)
     align_stack(function, width)
-    for argument in function.args[:pointers]:
-        argument.add_attribute("noalias")
-    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    builder = assembly.Builder(function.append_basic_block("entry"))
     start = I64(0)
     if width > 1:
-        start = _loop(builder, name, ir.VectorType(kind, width), start, width, fused)
+        start = _loop(builder, name, assembly.vector(kind, width), start, width, fused)
     _loop(builder, name, kind, start, 1, fused)
     builder.ret_void()
     return module

@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from llvmlite import ir
-
-from chainrule.backends.llvm.vector_maths.lanes import F64, I32, I64, Lanes, Mask, Pair, Real, Whole
+from chainrule.backends.llvm import assembly
+from chainrule.backends.llvm.assembly import F64, I1, I32, I64
+from chainrule.backends.llvm.vector_maths.lanes import Lanes, Mask, Pair, Real, Whole
 
 TWO_OVER_PI = 0.6366197723675814
 HALF_PI = (1.5707963267948966, 6.123233995736766e-17, -1.4973849048591698e-33)
@@ -29,7 +29,7 @@ TWO_OVER_PI_BITS = int(
 
 LEADING = 64
 """Zero bits kept before those of 2 / pi in the table, so that the window may begin before them."""
-I192, I256 = ir.IntType(192), ir.IntType(256)
+I192, I256 = assembly.integer(192), assembly.integer(256)
 
 
 def modulo_half_pi(lanes: Lanes, x: Real) -> tuple[Pair, Whole]:
@@ -100,12 +100,11 @@ def _declare_huge(module: Any) -> Any:
     name = "chainrule.modulo_half_pi.huge.f64"
     if name in module.globals:
         return module.globals[name]
-    function = ir.Function(module, ir.FunctionType(ir.LiteralStructType([F64, F64, I64]), [F64]), name)
-    function.linkage = "internal"
-    function.attributes.add("noinline")
-    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    kind = assembly.FunctionType(assembly.structure(F64, F64, I64), [F64])
+    function = assembly.Function(module, kind, name, ("noinline", "nounwind"), internal=True)
+    builder = assembly.Builder(function.append_basic_block("entry"))
     hi, lo, q = _huge(Lanes(builder), function.args[0])
-    result = ir.Constant(function.function_type.return_type, ir.Undefined)
+    result = assembly.undefined(function.function_type.return_type)
     for k, value in enumerate((hi, lo, q)):
         result = builder.insert_value(result, value, k)
     builder.ret(result)
@@ -118,14 +117,11 @@ def _window(builder: Any, exponent: Any) -> Any:
     module = builder.module
     if name not in module.globals:
         words = [0, *((TWO_OVER_PI_BITS >> shift) & (2**64 - 1) for shift in range(1216, -1, -64))]
-        kind = ir.ArrayType(I64, len(words))
-        table = ir.GlobalVariable(module, kind, name)
-        table.linkage, table.global_constant = "internal", True
-        table.initializer = ir.Constant(kind, words)
+        assembly.GlobalVariable(module, assembly.Constant(assembly.array(I64, len(words)), words), name)
     table = module.globals[name]
     position = builder.add(exponent, I64(LEADING - 2))
     first = builder.lshr(position, I64(6))
-    bits = ir.Constant(I256, 0)
+    bits = assembly.Constant(I256, 0)
     for k in range(4):
         word = builder.load(
             builder.gep(table, [I64(0), builder.add(first, I64(k))], source_etype=table.value_type), typ=I64
@@ -158,7 +154,7 @@ def _times_half_pi(lanes: Lanes, rest: Any) -> Pair:
     builder = lanes.builder
     negative = builder.icmp_signed("<", rest, I192(0))
     size = builder.select(negative, builder.neg(rest), rest)
-    zeros = builder.ctlz(size, ir.IntType(1)(1))
+    zeros = builder.intrinsic("llvm.ctlz.i192", I192, [size, I1(1)])
     size = builder.shl(size, zeros)
     top = builder.uitofp(builder.trunc(builder.lshr(size, I192(139)), I64), F64)
     below = builder.and_(builder.lshr(size, I192(86)), I192(2**53 - 1))
