@@ -317,9 +317,18 @@ class Partition:
         if e.primitive.name in REDUCTIONS or e.primitive.name in ("scatter_add", "assemble"):
             return False
         if e.primitive.name == "contract":
-            return summed(e) > 1
+            return summed(e) > 1 and not self._is_along(e, v)
         mine = self.layout.extents(out)
         return not alike(mine, theirs)
+
+    def _is_along(self, e: Equation, v: Var) -> bool:
+        """Whether a contraction's loops are those of an argument, so that each turn takes the elements that it has computed."""
+        if not self.layout.is_fence(e):
+            return False
+        labels, domain = contraction_labels(e), self.layout.domain(e)
+        mine = [labels[k] for k in self.layout.loops(domain)]
+        given = [e.params[side] for side, a in zip(("left", "right"), e.args, strict=True) if a is v]
+        return all([names[k] for k in self.layout.loops(v.type.shape)] == mine for names in given)
 
     def _is_worth_keeping(self, v: Var) -> bool:
         return self._cost(v) * (self._readings(v) - 1) > RECOMPUTED or self._length(v) > LONG
