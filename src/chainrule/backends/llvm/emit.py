@@ -209,7 +209,7 @@ class _Emitter:
         for width in widths:
             self._report(width, self.carried["bad", width])
 
-    def _enter(self, level: int, env: dict[int, Any]) -> None:
+    def _enter(self, level: int, env: dict[Any, Any]) -> None:
         for n in self.at_level[level]:
             if n not in env:
                 self._node(n, env)
@@ -227,7 +227,7 @@ class _Emitter:
         for k in opened:
             self._flush(k, env)
 
-    def _loop(self, level: int, env: dict[int, Any]) -> None:
+    def _loop(self, level: int, env: dict[Any, Any]) -> None:
         lo, hi = self.body.box[level]
         width = self.full if level == self.rank - 1 else 1
         part = self.part if self.part is not None and self.part.axis == level else None
@@ -247,7 +247,7 @@ class _Emitter:
             with condition, Loop(self.builder, middle, hi, 1, self.carried) as i:
                 self._turn(level, i, 1, env)
 
-    def _turn(self, level: int, i: Any, step: int, env: dict[int, Any]) -> None:
+    def _turn(self, level: int, i: Any, step: int, env: dict[Any, Any]) -> None:
         self.axes[level] = i
         self.width = step
         self._enter(level + 1, dict(env))
@@ -283,7 +283,7 @@ class _Emitter:
             for width in {1, self.full}:
                 self.carried[k, width] = self._constant(start, kind, width)
 
-    def _flush(self, k: int, env: dict[int, Any]) -> None:
+    def _flush(self, k: int, env: dict[Any, Any]) -> None:
         effect = self.body.effects[k]
         kind = self.nodes[effect.node].kind
         total = self.carried.pop((k, 1))
@@ -336,7 +336,7 @@ class _Emitter:
         """Whether a node's value differs between lanes."""
         return self.width > 1 and self.levels[n] == self.rank
 
-    def _read(self, n: int, env: dict[int, Any], wide: bool) -> Any:
+    def _read(self, n: int, env: dict[Any, Any], wide: bool) -> Any:
         """The value of a node, in every lane where that is asked for."""
         value = env[n]
         if not wide or assembly.is_vector(value.type):
@@ -355,7 +355,7 @@ class _Emitter:
             first, undefined, assembly.Constant(assembly.vector(I32, self.width), [0] * self.width)
         )
 
-    def _node(self, n: int, env: dict[int, Any]) -> None:
+    def _node(self, n: int, env: dict[Any, Any]) -> None:
         node = self.nodes[n]
         if node.op == "const":
             value = np.frombuffer(node.extra, DTYPES[node.kind])[0]
@@ -428,7 +428,7 @@ class _Emitter:
         safe = b.select(inside, a, self._constant(0.0, source, width))
         return b.select(inside, b.fptosi(safe, to), self._constant(-int(bound), kind, width))
 
-    def _call(self, n: int, node: Node, args: list[Any], env: dict[int, Any]) -> None:
+    def _call(self, n: int, node: Node, args: list[Any], env: dict[Any, Any]) -> None:
         """An elementary function; sine and cosine of one argument share their work."""
         fused = self.target.fused
         if node.extra in ("sin", "cos"):
@@ -457,7 +457,7 @@ class _Emitter:
 
     # ---- memory
 
-    def _position(self, at: Component, env: dict[int, Any], *, wide: bool) -> Any:
+    def _position(self, at: Component, env: dict[Any, Any], *, wide: bool) -> Any:
         """A flat position; of lanes, the first one's (`wide` false) or each one's."""
         b = self.builder
         if isinstance(at, int):
@@ -479,11 +479,19 @@ class _Emitter:
         steps = assembly.Constant(assembly.vector(I64, self.width), list(range(self.width)))
         return self.builder.add(self._splat(first), steps)
 
-    def _pointer(self, slot: int, kind: str, at: Component, env: dict[int, Any]) -> Any:
-        place = self._position(at, env, wide=False)
-        return self.builder.gep(self.buffers[slot], [place], source_etype=_stored(kind))
+    def _pointer(self, slot: int, kind: str, at: Component, env: dict[Any, Any]) -> Any:
+        """The place of an element; places that differ by constants are computed from one."""
+        b, stored = self.builder, _stored(kind)
+        if isinstance(at, int):
+            return b.gep(self.buffers[slot], [I64(at)], source_etype=stored) if at else self.buffers[slot]
+        key = (slot, at.terms)
+        if key not in env:
+            if at.terms not in env:
+                env[at.terms] = self._position(Lin(0, at.terms), env, wide=False)
+            env[key] = b.gep(self.buffers[slot], [env[at.terms]], source_etype=stored)
+        return b.gep(env[key], [I64(at.offset)], source_etype=stored) if at.offset else env[key]
 
-    def _stride(self, at: Component, env: dict[int, Any]) -> int | None:
+    def _stride(self, at: Component, env: dict[Any, Any]) -> int | None:
         """Elements between lanes; None where positions are read at run time and differ between lanes."""
         if isinstance(at, int) or self.width == 1:
             return 0
@@ -496,7 +504,7 @@ class _Emitter:
                 stride = c
         return stride
 
-    def _load(self, node: Node, env: dict[int, Any]) -> Any:
+    def _load(self, node: Node, env: dict[Any, Any]) -> Any:
         slot, at = node.extra
         kind, b = node.kind, self.builder
         stored = _stored(kind)
@@ -549,10 +557,10 @@ class _Emitter:
         zero = assembly.Constant(I8, 0)
         return self.builder.icmp_unsigned("!=", value, zero if width == 1 else assembly.splat(zero, width))
 
-    def _gather(self, slot: int, kind: str, stored: Any, at: Component, env: dict[int, Any]) -> Any:
+    def _gather(self, slot: int, kind: str, stored: Any, at: Component, env: dict[Any, Any]) -> Any:
         return self._gather_at(self.buffers[slot], self._position(at, env, wide=True), stored)
 
-    def _effect(self, k: int, effect: Effect, env: dict[int, Any]) -> None:
+    def _effect(self, k: int, effect: Effect, env: dict[Any, Any]) -> None:
         kind = self.nodes[effect.node].kind
         if effect.kind == "store":
             self._store(effect, kind, env)
@@ -562,7 +570,7 @@ class _Emitter:
         else:
             self._update(effect, kind, env)
 
-    def _update(self, effect: Effect, kind: str, env: dict[int, Any]) -> None:
+    def _update(self, effect: Effect, kind: str, env: dict[Any, Any]) -> None:
         """Combine a value with what is in memory."""
         wide = self.width > 1
         how = "add" if effect.kind == "scatter" else effect.kind
@@ -590,7 +598,7 @@ class _Emitter:
         vector = assembly.is_vector(value.type)
         return self.builder.zext(value, assembly.vector(I8, value.type.count) if vector else I8)
 
-    def _store(self, effect: Effect, kind: str, env: dict[int, Any]) -> None:
+    def _store(self, effect: Effect, kind: str, env: dict[Any, Any]) -> None:
         wide = self.width > 1
         value = self._read(effect.node, env, wide)
         pointer = self._pointer(effect.slot, kind, effect.at, env)
