@@ -92,9 +92,12 @@ RIGHT = {
     "xlogy of mixed arrays": (lambda x: np.sum(special.xlogy(P, x) * special.betaln(P, x)), P),
 }
 
+COMB = special.comb  # which branches on a mask; called by module it is followed
+
 # Compiled code, or code that writes into arrays of its own.
 REFUSED = {
     "brentq": (lambda a: optimize.brentq(lambda t: t * t - a, 0, 2), 0.7),
+    "comb by name": (lambda x: np.sum(COMB(5.0, x)), P),
     "CubicSpline": (lambda t: interpolate.CubicSpline(np.arange(4.0), P)(t), 1.3),
     "detrend": (total(signal.detrend), Y),
     "curve_fit": (lambda a: optimize.curve_fit(lambda t, b: b * t, P, a * P)[0][0], 0.7),

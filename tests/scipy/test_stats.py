@@ -25,6 +25,14 @@ CASES = {
     "expon.pdf, partly outside": (lambda p: stats.expon.pdf(np.array([-1.0, 0.5, 0.7]), scale=p[0]), [2.0]),
     "uniform.logpdf": (lambda p: stats.uniform.logpdf(np.array([0.5, 0.7]), p[0], p[1]), [0.1, 2.0]),
     "lognorm.logpdf": (lambda p: stats.lognorm.logpdf(T, p[0], scale=p[1]), [2.0, 1.0]),
+    "lognorm.pdf, partly outside": (lambda p: stats.lognorm.pdf(T - 0.5, p[0], scale=p[1]), [2.0, 1.0]),
+    "truncnorm.logpdf": (lambda p: stats.truncnorm.logpdf(0.3, p[0], p[1], p[2]), [-1.0, 2.0, 0.1]),
+    "truncnorm.pdf, left": (lambda p: stats.truncnorm.pdf(-1.3, p[0], p[1]), [-2.0, -1.0]),
+    "truncnorm.pdf, right": (lambda p: stats.truncnorm.pdf(9.3, p[0], p[1]), [9.0, 10.0]),
+    "truncnorm.logpdf, open": (lambda p: stats.truncnorm.logpdf(T, p[0], np.inf), [0.1]),
+    "beta.pdf": (lambda p: stats.beta.pdf(p[2], p[0], p[1]), [1.5, 2.0, 0.3]),
+    "ncx2.logpdf": (lambda p: stats.ncx2.logpdf(p[0], 3.0, p[1]), [1.5, 2.0]),
+    "f.ppf": (lambda p: stats.f.ppf(p, 3.0, 5.0), [0.3, 0.6]),
     "cauchy.logpdf": (lambda p: stats.cauchy.logpdf(T, p[0], p[1]), [2.0, 1.0]),
     "chi2.logpdf": (lambda p: stats.chi2.logpdf(T, p[0]), [2.5]),
     "weibull_min.logpdf": (lambda p: stats.weibull_min.logpdf(T, p[0], scale=p[1]), [2.0, 1.0]),
@@ -63,10 +71,20 @@ def test_derivatives_by_parameters_and_arguments(f, x):
     )
 
 
-def test_they_are_staged():
-    f = lambda p: -np.sum(norm.logpdf(T, p[0], np.exp(p[1])))
-    p = np.array([0.5, 0.1])
-    np.testing.assert_allclose(cr.jit(cr.grad(f))(p), differences(f, p), rtol=1e-7)
+@pytest.mark.filterwarnings("ignore:divide by zero")
+@pytest.mark.parametrize("name", [n for n in CASES if "logpdf" in n or "pdf" in n or "cdf" in n])
+def test_they_are_staged(name):
+    f, x = CASES[name]
+    x = np.array(x)
+    g = lambda p: np.sum(f(p))
+    np.testing.assert_allclose(cr.jit(cr.grad(g))(x), differences(g, x), rtol=1e-6, atol=1e-8)
+
+
+def test_at_the_border_of_the_support_the_shape_moves_nothing_where_the_density_is_zero():
+    for f, shape in ((stats.gamma.pdf, 2.0), (stats.chi2.pdf, 4.0)):
+        for transform in (cr.grad, lambda g: cr.jit(cr.grad(g))):
+            assert transform(lambda a: f(0.0, a))(shape) == 0
+    assert cr.grad(lambda a: stats.gamma.logpdf(0.0, a))(1.5) == -np.inf
 
 
 def test_outside_of_the_support_the_density_and_its_derivative_are_zero():

@@ -18,7 +18,7 @@ from chainrule.ir.primitive import Params, RoomPrimitive, Sample, ops
 from chainrule.ir.types import Array, ArrayType
 from chainrule.linear import Diagonal, WeightedSum
 from chainrule.prims.elementwise import LN10
-from chainrule.prims.families import POSITIVE, PROBABILITY, REAL, UNIT, Elementwise, Interval, Rule, unary
+from chainrule.prims.families import POSITIVE, PROBABILITY, REAL, UNIT, Elementwise, Interval, Rule, align, unary
 from chainrule.prims.reduce import count_elements, reduced, reduction_samples, shift_axes
 
 TWO_OVER_ROOT_PI = 2 / math.sqrt(math.pi)
@@ -40,16 +40,18 @@ def scipy_function(name: str) -> Callable[..., Any]:
 UFUNC_NAMES: set[str] = set()
 
 
-def _value(name: str) -> Callable[..., Any]:
+def scipy_value(name: str) -> Callable[..., Any]:
+    """The ufunc of that name, as the value of a primitive that stands for it."""
     UFUNC_NAMES.add(name)
     return lambda *args: scipy_function(name)(*args)
 
 
-def _unary(name: str, rule: Rule, *, on: Interval = REAL, flops: int = 40, holomorphic: bool = False) -> Elementwise:
-    return unary(name, _value(name), rule, flops=flops, on=on, holomorphic=holomorphic)
+def of_one(name: str, rule: Rule, *, on: Interval = REAL, flops: int = 40, holomorphic: bool = False) -> Elementwise:
+    """Declare a ufunc of SciPy of one argument."""
+    return unary(name, scipy_value(name), rule, flops=flops, on=on, holomorphic=holomorphic)
 
 
-class _Several(Elementwise):
+class Several(Elementwise):
     """An elementwise operation of any number of arguments."""
 
     def samples(self) -> Iterator[Sample]:
@@ -60,8 +62,11 @@ class _Several(Elementwise):
             yield tuple(rng.uniform(*on, shape) for on, shape in zip(self.domains, shapes, strict=True)), {}
 
 
-def _several(name: str, *rules: Rule, on: Sequence[Interval], flops: int = 80) -> None:
-    _Several(name, _value(name), rules, flops=flops, on=on, holomorphic=False)
+def of_several(
+    name: str, *rules: Rule, on: Sequence[Interval], flops: int = 80, value: Callable[..., Any] | None = None
+) -> None:
+    """Declare a ufunc of SciPy of several arguments."""
+    Several(name, value or scipy_value(name), rules, flops=flops, on=on, holomorphic=False)
 
 
 # ---- the error function and the normal distribution
@@ -87,18 +92,18 @@ def _erfcx_rule(x: Array, out: Array) -> Array:
     return ops.where(far, series, 2 * ops.where(far, 0.0, x) * out - TWO_OVER_ROOT_PI)
 
 
-_unary("erf", lambda x, out: TWO_OVER_ROOT_PI * ops.exp(-(x * x)), holomorphic=True)
-_unary("erfc", lambda x, out: -TWO_OVER_ROOT_PI * ops.exp(-(x * x)), holomorphic=True)
-_unary("erfi", lambda x, out: TWO_OVER_ROOT_PI * ops.exp(x * x))
-_unary("erfcx", _erfcx_rule)
-_unary("dawsn", lambda x, out: 1 - 2 * x * out, holomorphic=True)
-_unary("erfinv", lambda x, out: (1 / TWO_OVER_ROOT_PI) * ops.exp(out * out), on=UNIT)
-_unary("erfcinv", lambda x, out: (-1 / TWO_OVER_ROOT_PI) * ops.exp(out * out), on=(0.1, 1.9))
-_unary("ndtr", lambda x, out: _density(x))
-_unary("ndtri", lambda x, out: ROOT_TWO_PI * ops.exp(0.5 * (out * out)), on=PROBABILITY)
-_unary("log_ndtr", _hazard)
-_unary("ndtri_exp", lambda x, out: ops.reciprocal(_hazard(out, x)), on=(-3.0, -0.2))
-_several(
+of_one("erf", lambda x, out: TWO_OVER_ROOT_PI * ops.exp(-(x * x)), holomorphic=True)
+of_one("erfc", lambda x, out: -TWO_OVER_ROOT_PI * ops.exp(-(x * x)), holomorphic=True)
+of_one("erfi", lambda x, out: TWO_OVER_ROOT_PI * ops.exp(x * x))
+of_one("erfcx", _erfcx_rule)
+of_one("dawsn", lambda x, out: 1 - 2 * x * out, holomorphic=True)
+of_one("erfinv", lambda x, out: (1 / TWO_OVER_ROOT_PI) * ops.exp(out * out), on=UNIT)
+of_one("erfcinv", lambda x, out: (-1 / TWO_OVER_ROOT_PI) * ops.exp(out * out), on=(0.1, 1.9))
+of_one("ndtr", lambda x, out: _density(x))
+of_one("ndtri", lambda x, out: ROOT_TWO_PI * ops.exp(0.5 * (out * out)), on=PROBABILITY)
+of_one("log_ndtr", _hazard)
+of_one("ndtri_exp", lambda x, out: ops.reciprocal(_hazard(out, x)), on=(-3.0, -0.2))
+of_several(
     "owens_t",
     lambda h, a, out: (-0.5 / ROOT_TWO_PI) * ops.exp(-0.5 * (h * h)) * ops.erf(ROOT_HALF * a * h),
     lambda h, a, out: (0.5 / math.pi) * ops.exp(-0.5 * (h * h) * (1 + a * a)) / (1 + a * a),
@@ -107,12 +112,12 @@ _several(
 
 # ---- gamma and beta
 
-_unary("gamma", lambda x, out: out * ops.psi(x), on=ABOVE_HALF)
-_unary("rgamma", lambda x, out: -out * ops.psi(x), on=ABOVE_HALF)
-_unary("gammaln", lambda x, out: ops.psi(x), on=ABOVE_HALF)
-_unary("loggamma", lambda x, out: ops.psi(x), on=ABOVE_HALF)
-_unary("gammasgn", 0, on=POSITIVE)
-_unary("psi", lambda x, out: ops.polygamma(1, x), on=ABOVE_HALF)
+of_one("gamma", lambda x, out: out * ops.psi(x), on=ABOVE_HALF)
+of_one("rgamma", lambda x, out: -out * ops.psi(x), on=ABOVE_HALF)
+of_one("gammaln", lambda x, out: ops.psi(x), on=ABOVE_HALF)
+of_one("loggamma", lambda x, out: ops.psi(x), on=ABOVE_HALF)
+of_one("gammasgn", 0, on=POSITIVE)
+of_one("psi", lambda x, out: ops.polygamma(1, x), on=ABOVE_HALF)
 
 
 def _polygamma_value(n: Any, x: Any) -> Any:
@@ -133,35 +138,48 @@ class _WithOrder(Elementwise):
             yield (order, np.random.default_rng(seed).uniform(*self.domains[-1], 3)), {}
 
 
-def _ordered(name: str, rule: Rule, *, on: Interval, value: Callable[..., Any] | None = None) -> None:
-    _WithOrder(name, value or _value(name), (None, rule), flops=80, on=(on, on), holomorphic=False)
+def with_order(name: str, rule: Rule, *, on: Interval, value: Callable[..., Any] | None = None) -> None:
+    """Declare a ufunc of SciPy of an order and an argument."""
+    _WithOrder(name, value or scipy_value(name), (None, rule), flops=80, on=(on, on), holomorphic=False)
 
 
-def _shifted(order: Array, by: int) -> Array:
+def whole_order(name: str) -> Callable[..., Any]:
+    """The ufunc of that name, with the loop of SciPy's for integer orders wherever the order is one."""
+    of = scipy_value(name)
+
+    def value(n: Any, *rest: Any) -> Any:
+        order = np.asarray(n)
+        return of(order.astype(int)[()] if order.dtype.kind == "f" and np.all(order == np.floor(order)) else n, *rest)
+
+    return value
+
+
+def shifted(order: Array, by: int) -> Array:
+    """Another order."""
     return order + by if hasattr(order, "dtype") or isinstance(order, int | float) else np.asarray(order) + by
 
 
-_ordered("polygamma", lambda n, x, out: ops.polygamma(_shifted(n, 1), x), on=ABOVE_HALF, value=_polygamma_value)
-_several("_zeta", None, lambda s, q, out: -s * ops._zeta(s + 1, q), on=((1.5, 3.0), POSITIVE))
-_several(
+with_order("polygamma", lambda n, x, out: ops.polygamma(shifted(n, 1), x), on=ABOVE_HALF, value=_polygamma_value)
+of_several("_zeta", None, lambda s, q, out: -s * ops._zeta(s + 1, q), on=((1.5, 3.0), POSITIVE))
+of_several(
     "betaln",
     lambda a, b, out: ops.psi(a) - ops.psi(a + b),
     lambda a, b, out: ops.psi(b) - ops.psi(a + b),
     on=(POSITIVE, POSITIVE),
 )
-_several(
+of_several(
     "beta",
     lambda a, b, out: out * (ops.psi(a) - ops.psi(a + b)),
     lambda a, b, out: out * (ops.psi(b) - ops.psi(a + b)),
     on=(POSITIVE, POSITIVE),
 )
-_several(
+of_several(
     "poch",
     lambda z, m, out: out * (ops.psi(z + m) - ops.psi(z)),
     lambda z, m, out: out * ops.psi(z + m),
     on=(ABOVE_HALF, POSITIVE),
 )
-_several(
+of_several(
     "binom",
     lambda n, k, out: out * (ops.psi(n + 1) - ops.psi(n - k + 1)),
     lambda n, k, out: out * (ops.psi(n - k + 1) - ops.psi(k + 1)),
@@ -171,11 +189,13 @@ _several(
 # ---- incomplete gamma and beta functions: distribution functions, with a density for a derivative
 
 
-def _gamma_density(a: Array, x: Array) -> Array:
+def gamma_density(a: Array, x: Array) -> Array:
+    """The derivative of gammainc."""
     return ops.exp(ops.xlogy(a - 1, x) - x - ops.gammaln(a))
 
 
-def _beta_density(a: Array, b: Array, x: Array) -> Array:
+def beta_density(a: Array, b: Array, x: Array) -> Array:
+    """The derivative of betainc."""
     return ops.exp(ops.xlogy(a - 1, x) + ops.xlog1py(b - 1, -x) - ops.betaln(a, b))
 
 
@@ -183,30 +203,31 @@ def _student_density(df: Array, t: Array) -> Array:
     return ops.exp(-0.5 * (df + 1) * ops.log1p(t * t / df) - ops.betaln(0.5 * df, 0.5)) / ops.sqrt(df)
 
 
-def _f_density(n: Array, m: Array, x: Array) -> Array:
+def f_density(n: Array, m: Array, x: Array) -> Array:
+    """The derivative of fdtr."""
     u = n * x + m
-    return n * m / (u * u) * _beta_density(0.5 * n, 0.5 * m, n * x / u)
+    return n * m / (u * u) * beta_density(0.5 * n, 0.5 * m, n * x / u)
 
 
-_several("gammainc", None, lambda a, x, out: _gamma_density(a, x), on=(POSITIVE, POSITIVE))
-_several("gammaincc", None, lambda a, x, out: -_gamma_density(a, x), on=(POSITIVE, POSITIVE))
-_several("gammaincinv", None, lambda a, y, out: 1 / _gamma_density(a, out), on=(ABOVE_HALF, PROBABILITY))
-_several("gammainccinv", None, lambda a, y, out: -1 / _gamma_density(a, out), on=(ABOVE_HALF, PROBABILITY))
-_several("betainc", None, None, lambda a, b, x, out: _beta_density(a, b, x), on=(POSITIVE, POSITIVE, PROBABILITY))
-_several("betaincc", None, None, lambda a, b, x, out: -_beta_density(a, b, x), on=(POSITIVE, POSITIVE, PROBABILITY))
-_several(
+of_several("gammainc", None, lambda a, x, out: gamma_density(a, x), on=(POSITIVE, POSITIVE))
+of_several("gammaincc", None, lambda a, x, out: -gamma_density(a, x), on=(POSITIVE, POSITIVE))
+of_several("gammaincinv", None, lambda a, y, out: 1 / gamma_density(a, out), on=(ABOVE_HALF, PROBABILITY))
+of_several("gammainccinv", None, lambda a, y, out: -1 / gamma_density(a, out), on=(ABOVE_HALF, PROBABILITY))
+of_several("betainc", None, None, lambda a, b, x, out: beta_density(a, b, x), on=(POSITIVE, POSITIVE, PROBABILITY))
+of_several("betaincc", None, None, lambda a, b, x, out: -beta_density(a, b, x), on=(POSITIVE, POSITIVE, PROBABILITY))
+of_several(
     "betaincinv",
     None,
     None,
-    lambda a, b, y, out: 1 / _beta_density(a, b, out),
+    lambda a, b, y, out: 1 / beta_density(a, b, out),
     on=(ABOVE_HALF, ABOVE_HALF, PROBABILITY),
 )
-_several("chdtr", None, lambda v, x, out: 0.5 * _gamma_density(0.5 * v, 0.5 * x), on=(POSITIVE, POSITIVE))
-_several("chdtrc", None, lambda v, x, out: -0.5 * _gamma_density(0.5 * v, 0.5 * x), on=(POSITIVE, POSITIVE))
-_several("stdtr", None, lambda df, t, out: _student_density(df, t), on=(ABOVE_HALF, REAL))
-_several("stdtrit", None, lambda df, p, out: 1 / _student_density(df, out), on=(ABOVE_HALF, PROBABILITY))
-_several("fdtr", None, None, lambda n, m, x, out: _f_density(n, m, x), on=(ABOVE_HALF, ABOVE_HALF, POSITIVE))
-_several("fdtrc", None, None, lambda n, m, x, out: -_f_density(n, m, x), on=(ABOVE_HALF, ABOVE_HALF, POSITIVE))
+of_several("chdtr", None, lambda v, x, out: 0.5 * gamma_density(0.5 * v, 0.5 * x), on=(POSITIVE, POSITIVE))
+of_several("chdtrc", None, lambda v, x, out: -0.5 * gamma_density(0.5 * v, 0.5 * x), on=(POSITIVE, POSITIVE))
+of_several("stdtr", None, lambda df, t, out: _student_density(df, t), on=(ABOVE_HALF, REAL))
+of_several("stdtrit", None, lambda df, p, out: 1 / _student_density(df, out), on=(ABOVE_HALF, PROBABILITY))
+of_several("fdtr", None, None, lambda n, m, x, out: f_density(n, m, x), on=(ABOVE_HALF, ABOVE_HALF, POSITIVE))
+of_several("fdtrc", None, None, lambda n, m, x, out: -f_density(n, m, x), on=(ABOVE_HALF, ABOVE_HALF, POSITIVE))
 
 # ---- logistic functions, entropies and losses
 
@@ -217,15 +238,17 @@ def _ratio(x: Array, y: Array) -> Array:
     return ops.where(at_zero, 0.0, x / ops.where(at_zero, 1.0, y))
 
 
-_unary("expit", lambda x, out: out * ops.expit(-x), flops=20)
-_unary("logit", lambda x, out: 1 / (x * (1 - x)), on=PROBABILITY, flops=20)
-_unary("log_expit", lambda x, out: ops.expit(-x), flops=20)
-_unary("entr", lambda x, out: -1 - ops.log(x), on=POSITIVE, flops=20)
-_several("xlogy", lambda x, y, out: ops.log(y), lambda x, y, out: _ratio(x, y), on=(REAL, POSITIVE), flops=20)
-_several("xlog1py", lambda x, y, out: ops.log1p(y), lambda x, y, out: _ratio(x, 1 + y), on=(REAL, POSITIVE), flops=20)
-_several("rel_entr", lambda x, y, out: 1 + ops.log(x / y), lambda x, y, out: -x / y, on=(POSITIVE, POSITIVE), flops=20)
-_several("kl_div", lambda x, y, out: ops.log(x / y), lambda x, y, out: 1 - x / y, on=(POSITIVE, POSITIVE), flops=20)
-_several(
+of_one("expit", lambda x, out: out * ops.expit(-x), flops=20)
+of_one("logit", lambda x, out: 1 / (x * (1 - x)), on=PROBABILITY, flops=20)
+of_one("log_expit", lambda x, out: ops.expit(-x), flops=20)
+of_one("entr", lambda x, out: -1 - ops.log(x), on=POSITIVE, flops=20)
+of_several("xlogy", lambda x, y, out: ops.log(y), lambda x, y, out: _ratio(x, y), on=(REAL, POSITIVE), flops=20)
+of_several("xlog1py", lambda x, y, out: ops.log1p(y), lambda x, y, out: _ratio(x, 1 + y), on=(REAL, POSITIVE), flops=20)
+of_several(
+    "rel_entr", lambda x, y, out: 1 + ops.log(x / y), lambda x, y, out: -x / y, on=(POSITIVE, POSITIVE), flops=20
+)
+of_several("kl_div", lambda x, y, out: ops.log(x / y), lambda x, y, out: 1 - x / y, on=(POSITIVE, POSITIVE), flops=20)
+of_several(
     "huber",
     lambda delta, r, out: ops.maximum(ops.absolute(r) - delta, 0.0),
     lambda delta, r, out: ops.sign(r) * ops.minimum(ops.absolute(r), delta),
@@ -239,7 +262,7 @@ def _pseudo_huber_scale(delta: Array, r: Array, out: Array) -> Array:
     return 2 * out / delta - r * u / ops.sqrt(1 + u * u)
 
 
-_several(
+of_several(
     "pseudo_huber",
     _pseudo_huber_scale,
     lambda delta, r, out: r / ops.sqrt(1 + ops.square(r / delta)),
@@ -250,7 +273,7 @@ _several(
 # ---- exponentials and powers near one
 
 
-def _exprel_slope(u: Array) -> Array:
+def exprel_slope(u: Array) -> Array:
     """d/du (e^u - 1)/u = sum over k of u^k / (k! (k + 2)), summed where the closed form cancels."""
     small = ops.less(ops.absolute(u), 0.3)
     v = ops.where(small, u, 0.0)
@@ -261,61 +284,61 @@ def _exprel_slope(u: Array) -> Array:
     return ops.where(small, series, (w * ops.exp(w) - ops.expm1(w)) / (w * w))
 
 
-_unary("exprel", lambda x, out: _exprel_slope(x), flops=20)
-_unary("exp10", lambda x, out: LN10 * out, flops=15)
-_unary("cosm1", lambda x, out: -ops.sin(x), flops=20)
-_several(
+of_one("exprel", lambda x, out: exprel_slope(x), flops=20)
+of_one("exp10", lambda x, out: LN10 * out, flops=15)
+of_one("cosm1", lambda x, out: -ops.sin(x), flops=20)
+of_several(
     "powm1",
     lambda x, y, out: y * ops.power(x, y - 1),
     lambda x, y, out: ops.log(x) * (out + 1),
     on=(POSITIVE, REAL),
 )
-_several(
+of_several(
     "boxcox",
     lambda x, p, out: ops.power(x, p - 1),
-    lambda x, p, out: ops.square(ops.log(x)) * _exprel_slope(p * ops.log(x)),
+    lambda x, p, out: ops.square(ops.log(x)) * exprel_slope(p * ops.log(x)),
     on=(POSITIVE, REAL),
 )
-_unary("sindg", lambda x, out: DEGREE * ops.cosdg(x), flops=15)
-_unary("cosdg", lambda x, out: -DEGREE * ops.sindg(x), flops=15)
-_unary("tandg", lambda x, out: DEGREE * (1 + out * out), flops=15)
+of_one("sindg", lambda x, out: DEGREE * ops.cosdg(x), flops=15)
+of_one("cosdg", lambda x, out: -DEGREE * ops.sindg(x), flops=15)
+of_one("tandg", lambda x, out: DEGREE * (1 + out * out), flops=15)
 
 # ---- Bessel functions
 
 
-def _half_sum(name: str, sign: int, scale: float) -> Callable[[Array, Array], Array]:
+def half_sum(name: str, sign: int, scale: float) -> Callable[[Array, Array], Array]:
     """(v, x) -> scale (F(v - 1, x) + sign F(v + 1, x))."""
 
     def rule(v: Array, x: Array) -> Array:
         f = ops[name]
-        below, above = f(_shifted(v, -1), x), f(_shifted(v, 1), x)
+        below, above = f(shifted(v, -1), x), f(shifted(v, 1), x)
         return scale * (below - above if sign < 0 else below + above)
 
     return rule
 
 
-_jv, _yv = _half_sum("jv", -1, 0.5), _half_sum("yv", -1, 0.5)
-_iv, _kv = _half_sum("iv", 1, 0.5), _half_sum("kv", 1, -0.5)
-_ive, _kve = _half_sum("ive", 1, 0.5), _half_sum("kve", 1, -0.5)
+_jv, _yv = half_sum("jv", -1, 0.5), half_sum("yv", -1, 0.5)
+_iv, _kv = half_sum("iv", 1, 0.5), half_sum("kv", 1, -0.5)
+_ive, _kve = half_sum("ive", 1, 0.5), half_sum("kve", 1, -0.5)
 
-_unary("j0", lambda x, out: -ops.j1(x))
-_unary("j1", lambda x, out: _jv(1, x))
-_unary("y0", lambda x, out: -ops.y1(x), on=POSITIVE)
-_unary("y1", lambda x, out: ops.y0(x) - out / x, on=POSITIVE)
-_unary("i0", lambda x, out: ops.i1(x))
-_unary("i1", lambda x, out: _iv(1, x))
-_unary("i0e", lambda x, out: ops.i1e(x) - ops.sign(x) * out, on=POSITIVE)
-_unary("i1e", lambda x, out: _ive(1, x) - ops.sign(x) * out, on=POSITIVE)
-_unary("k0", lambda x, out: -ops.k1(x), on=POSITIVE)
-_unary("k1", lambda x, out: -ops.k0(x) - out / x, on=POSITIVE)
-_unary("k0e", lambda x, out: out - ops.k1e(x), on=POSITIVE)
-_unary("k1e", lambda x, out: out - ops.k0e(x) - out / x, on=POSITIVE)
-_ordered("jv", lambda v, x, out: _jv(v, x), on=POSITIVE)
-_ordered("yv", lambda v, x, out: _yv(v, x), on=POSITIVE)
-_ordered("iv", lambda v, x, out: _iv(v, x), on=POSITIVE)
-_ordered("kv", lambda v, x, out: _kv(v, x), on=POSITIVE)
-_ordered("ive", lambda v, x, out: _ive(v, x) - ops.sign(x) * out, on=POSITIVE)
-_ordered("kve", lambda v, x, out: _kve(v, x) + out, on=POSITIVE)
+of_one("j0", lambda x, out: -ops.j1(x))
+of_one("j1", lambda x, out: _jv(1, x))
+of_one("y0", lambda x, out: -ops.y1(x), on=POSITIVE)
+of_one("y1", lambda x, out: ops.y0(x) - out / x, on=POSITIVE)
+of_one("i0", lambda x, out: ops.i1(x))
+of_one("i1", lambda x, out: _iv(1, x))
+of_one("i0e", lambda x, out: ops.i1e(x) - ops.sign(x) * out, on=POSITIVE)
+of_one("i1e", lambda x, out: _ive(1, x) - ops.sign(x) * out, on=POSITIVE)
+of_one("k0", lambda x, out: -ops.k1(x), on=POSITIVE)
+of_one("k1", lambda x, out: -ops.k0(x) - out / x, on=POSITIVE)
+of_one("k0e", lambda x, out: out - ops.k1e(x), on=POSITIVE)
+of_one("k1e", lambda x, out: out - ops.k0e(x) - out / x, on=POSITIVE)
+with_order("jv", lambda v, x, out: _jv(v, x), on=POSITIVE)
+with_order("yv", lambda v, x, out: _yv(v, x), on=POSITIVE)
+with_order("iv", lambda v, x, out: _iv(v, x), on=POSITIVE)
+with_order("kv", lambda v, x, out: _kv(v, x), on=POSITIVE)
+with_order("ive", lambda v, x, out: _ive(v, x) - ops.sign(x) * out, on=POSITIVE)
+with_order("kve", lambda v, x, out: _kve(v, x) + out, on=POSITIVE)
 
 # ---- integrals and hypergeometric functions
 
@@ -334,17 +357,19 @@ def _spence_rule(z: Array, out: Array) -> Array:
 def _expn_rule(n: Array, x: Array, out: Array) -> Array:
     # -E_{n-1}; SciPy has no E_0 and below, which are elementary.
     e = ops.exp(-x) / x
-    below = ops.expn(ops.maximum(_shifted(n, -1), 1), x)
+    below = ops.expn(ops.maximum(shifted(n, -1), 1), x)
     return -ops.where(ops.less(n, 1), e * (1 + 1 / x), ops.where(ops.equal(n, 1), e, below))
 
 
-_unary("expi", lambda x, out: ops.exp(x) / x, on=POSITIVE)
-_unary("exp1", lambda x, out: -ops.exp(-x) / x, on=POSITIVE)
-_unary("spence", _spence_rule, on=POSITIVE)
-_ordered("expn", _expn_rule, on=POSITIVE)
-_several("hyp0f1", None, lambda v, z, out: ops.hyp0f1(v + 1, z) / v, on=(POSITIVE, REAL))
-_several("hyp1f1", None, None, lambda a, b, z, out: a / b * ops.hyp1f1(a + 1, b + 1, z), on=(POSITIVE, POSITIVE, REAL))
-_several(
+of_one("expi", lambda x, out: ops.exp(x) / x, on=POSITIVE)
+of_one("exp1", lambda x, out: -ops.exp(-x) / x, on=POSITIVE)
+of_one("spence", _spence_rule, on=POSITIVE)
+with_order("expn", _expn_rule, on=POSITIVE)
+of_several("hyp0f1", None, lambda v, z, out: ops.hyp0f1(v + 1, z) / v, on=(POSITIVE, REAL))
+of_several(
+    "hyp1f1", None, None, lambda a, b, z, out: a / b * ops.hyp1f1(a + 1, b + 1, z), on=(POSITIVE, POSITIVE, REAL)
+)
+of_several(
     "hyp2f1",
     None,
     None,
@@ -354,44 +379,50 @@ _several(
 )
 
 
-def _outputs(name: str, *rules: Callable[[Array, tuple[Array, ...]], Array], on: Interval) -> RoomPrimitive:
-    """An elementwise operation of one argument and several outputs."""
+def with_outputs(name: str, *rows: tuple[Rule, ...], on: Sequence[Interval]) -> RoomPrimitive:
+    """An elementwise operation of several outputs: a row of rules, one an argument, for each of them."""
 
-    def partial(row: int) -> Callable[..., Diagonal]:
-        return lambda x, out: Diagonal(rules[row](x, out), x, out[row])
+    def partial(row: int, k: int) -> Any:
+        rule = rows[row][k]
+        return (lambda *args, out: Diagonal(rule(*args, out), args[k], out[row])) if callable(rule) else rule
+
+    def types(*of: ArrayType) -> tuple[ArrayType, ...]:
+        shape = np.broadcast_shapes(*(t.shape for t in of))
+        return tuple(ArrayType(shape, o.dtype) for o in primitive.value(*(np.ones(0, t.dtype) for t in of)))
 
     def samples() -> Iterator[Sample]:
         for shape in ((3,), (), (2, 3)):
-            yield (np.random.default_rng(len(shape)).uniform(*on, shape),), {}
+            rng = np.random.default_rng(len(shape))
+            yield tuple(rng.uniform(*interval, shape) for interval in on), {}
 
     primitive = RoomPrimitive(
         name=name,
-        compute=_value(name),
-        types=lambda x: (x,) * len(rules),
-        partials=tuple((partial(row),) for row in range(len(rules))),
-        batching=lambda size, args, batched, params: primitive(args[0]),
-        cost=lambda args, outs, params: 80 * args[0].size,
+        compute=scipy_value(name),
+        types=types,
+        partials=tuple(tuple(partial(row, k) for k in range(len(on))) for row in range(len(rows))),
+        batching=lambda size, args, batched, params: primitive(*align(args, batched)),
+        cost=lambda args, outs, params: 80 * math.prod(outs[0].shape),
         examples=samples,
-        outputs=len(rules),
+        outputs=len(rows),
     )
     return primitive
 
 
-_outputs("sici", lambda x, out: ops.sinc(x / math.pi), lambda x, out: ops.cos(x) / x, on=POSITIVE)
-_outputs("shichi", lambda x, out: ops.sinh(x) / x, lambda x, out: ops.cosh(x) / x, on=POSITIVE)
-_outputs(
+with_outputs("sici", (lambda x, out: ops.sinc(x / math.pi),), (lambda x, out: ops.cos(x) / x,), on=[POSITIVE])
+with_outputs("shichi", (lambda x, out: ops.sinh(x) / x,), (lambda x, out: ops.cosh(x) / x,), on=[POSITIVE])
+with_outputs(
     "fresnel",
-    lambda x, out: ops.sin((0.5 * math.pi) * (x * x)),
-    lambda x, out: ops.cos((0.5 * math.pi) * (x * x)),
-    on=REAL,
+    (lambda x, out: ops.sin((0.5 * math.pi) * (x * x)),),
+    (lambda x, out: ops.cos((0.5 * math.pi) * (x * x)),),
+    on=[REAL],
 )
-_outputs(
+with_outputs(
     "airy",
-    lambda x, out: out[1],
-    lambda x, out: x * out[0],
-    lambda x, out: out[3],
-    lambda x, out: x * out[2],
-    on=REAL,
+    (lambda x, out: out[1],),
+    (lambda x, out: x * out[0],),
+    (lambda x, out: out[3],),
+    (lambda x, out: x * out[2],),
+    on=[REAL],
 )
 
 # ---- reduce_logsumexp[axes](x): log of the sum of exp(x) over axes, without overflow

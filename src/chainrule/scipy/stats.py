@@ -19,6 +19,7 @@ from chainrule.trace.intercept import intercepts
 from chainrule.trace.tracer import Tracer
 
 _METHODS = "scipy.stats._distn_infrastructure"
+_CONTINUOUS = "scipy.stats._continuous_distns"
 _ARGUMENTS = ("x", "k", "q", "loc", "scale")
 
 
@@ -94,3 +95,43 @@ def place(arr: Any, mask: Any, vals: Any) -> None:
     if chosen.any():
         number = np.maximum(np.cumsum(chosen).reshape(chosen.shape) - 1, 0) % values.size
         arr.set(ops.where(chosen, values[number].astype(arr.dtype), arr))
+
+
+# ---- choices by conditions, which SciPy makes by assignment into arrays
+
+
+@intercepts("scipy._lib.array_api_extra", "apply_where")
+def apply_where(cond: Any, args: Any, f1: Any, f2: Any = None, /, *, fill_value: Any = None, xp: Any = None) -> Any:
+    """SciPy's apply_where: f1(*args) where a condition holds; elsewhere f2(*args), or a value.
+
+    Where the condition is plain and the same everywhere, only what it chooses is computed.
+    """
+    cond, *arrays = np.broadcast_arrays(cond, *(args if isinstance(args, tuple) else (args,)))
+    holds = [True, False] if is_tracer(cond) else np.unique(cond)
+    with np.errstate(all="ignore"):
+        first = f1(*arrays) if True in holds else None
+        second = fill_value if f2 is None else f2(*arrays) if first is None or False in holds else first
+    return np.where(cond, second if first is None else first, second)
+
+
+@intercepts(_CONTINUOUS, "_lazyselect", by_globals=True)
+def lazyselect(condlist: Any, choicelist: Any, arrays: Any, default: Any = 0) -> Any:
+    """SciPy's _lazyselect: what the function of the last condition that holds gives."""
+    arrays = np.broadcast_arrays(*arrays)
+    out: Any = np.full(arrays[0].shape, default, np.result_type(*arrays))
+    for cond, f in zip(condlist, choicelist, strict=True):
+        out = apply_where(cond, tuple(arrays), f, fill_value=out)
+    return out
+
+
+@intercepts(_CONTINUOUS, "_log_gauss_mass", by_globals=True)
+def log_gauss_mass(a: Any, b: Any) -> Any:
+    """SciPy's _log_gauss_mass: the logarithm of the probability of an interval under the standard normal distribution.
+
+    An interval right of zero is reflected, and one about zero is what its two tails leave.
+    """
+    right = ops.greater(a, 0)
+    a, b = ops.where(right, -b, a), ops.where(right, -a, b)
+    low, high = ops.log_ndtr(a), ops.log_ndtr(b)
+    outside = ops.log1p(-ops.ndtr(a) - ops.ndtr(-b))
+    return ops.where(ops.less_equal(b, 0), high + ops.log(-ops.expm1(low - high)), outside)

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.errors import TraceError, traceback_location, watched
+from chainrule.errors import TraceError, is_library, traceback_location, watched
 from chainrule.ir.primitive import is_tracer
 from chainrule.trace.refusals import Refusals
 
@@ -287,6 +287,18 @@ def _is_of_library(error: type) -> bool:
     return package in {"builtins", "numpy", "scipy", "statistics"} or (package[0] == "_" and package != "__main__")
 
 
+def _tells_of_traced(error: BaseException, traceback: TracebackType | None) -> bool:
+    """Whether an exception comes of a traced value: by its words, or as a library's branch on a mask, which it holds beside one."""
+    if re.search(_NOT_TAKEN, str(error)):
+        return True
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    if traceback is None or not str(error).startswith("The truth value of an array"):
+        return False
+    frame = traceback.tb_frame
+    return is_library(frame.f_code.co_filename) and any(contains_tracer(x) for x in frame.f_locals.values())
+
+
 def _not_taken(error: BaseException, traceback: TracebackType | None) -> TraceError:
     """The error for a traced value in the hands of code that takes plain numbers only."""
     return TraceError(
@@ -337,7 +349,7 @@ class tracing:  # noqa: N801 - a context manager, read as a word: `with tracing(
         behind = _local.refusals.behind(error)
         if behind is not None:
             raise behind from (None if behind in (error.__cause__, error.__context__) else error)
-        if isinstance(error, Exception) and _is_of_library(type(error)) and re.search(_NOT_TAKEN, str(error)):
+        if isinstance(error, Exception) and _is_of_library(type(error)) and _tells_of_traced(error, traceback):
             raise _not_taken(error, traceback) from error
 
 
