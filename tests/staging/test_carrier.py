@@ -155,10 +155,14 @@ def test_it_runs_compiled_and_not_the_python_function():
     slope = lambda x: cr.grad(lambda y: staged(y) * 2)(x)
     for _ in range(3):
         close(slope(X), 2 * cr.grad(lambda x: np.sum(np.sin(x) * x))(X))
-    cr.jvp(staged, (X,), (X,))
-    cr.vmap(staged)(np.stack([X, X]))
+    cr.jvp(lambda y: staged(y) * 2, (X,), (X,))
+    cr.vmap(lambda y: staged(y) * 2)(np.stack([X, X]))
     staged(X)
     assert len(calls) == 1
+    for _ in range(3):  # staged as a whole, and so recorded once more each
+        cr.jvp(staged, (X,), (X,))
+        cr.vmap(staged)(np.stack([X, X]))
+    assert len(calls) == 3
 
 
 @pytest.mark.parametrize("f", FUNCTIONS, ids=lambda f: f.__name__)
@@ -171,7 +175,52 @@ def test_derivatives_of_a_staged_function_are_staged_as_a_whole(f):
             close(derivative(x), transform(f)(x))
         assert type(derivative) is type(staged)
     close(cr.grad(lambda x: np.sum(cr.grad(staged)(x) ** 2))(X), cr.grad(lambda x: np.sum(cr.grad(f)(x) ** 2))(X))
-    close(cr.hvp(staged)(X, X), cr.hvp(f)(X, X))
+    for transform in (cr.hvp, lambda g: cr.vmap(g, in_axes=1)):
+        whole = transform(staged)
+        assert whole is transform(staged)
+        assert type(whole) is type(staged)
+    xs = np.stack([X, 0.9 * X])
+    for _ in range(2):
+        close(cr.hvp(staged)(X, 0.5 * X), cr.hvp(f)(X, 0.5 * X))
+        if f not in (branching, trip):
+            close(cr.vmap(staged, 1)(xs.T.copy()), np.stack([f(x) for x in xs]))
+            close(cr.vmap(staged, in_axes=[0])(xs), np.stack([f(x) for x in xs]))
+        close(cr.jvp(staged, [X], [0.5 * X])[1], cr.jvp(f, (X,), (0.5 * X,))[1])
+
+
+def test_transforms_that_take_other_arguments_leave_static_ones_to_the_function():
+    calls = []
+
+    def f(x, n):
+        calls.append(type(n))
+        return np.sum(x**n)
+
+    staged = cr.jit(f, static_argnums=1)
+    xs = np.stack([X, 2 * X])
+    close(cr.vmap(lambda x: staged(x, 2))(xs), np.array([f(x, 2) for x in xs]))
+    close(cr.vmap(staged, (0, None))(xs, 3), np.array([f(x, 3) for x in xs]))
+    close(cr.vmap(cr.jit(lambda p: p["a"] * p["b"]), ({"a": 0, "b": None},))({"a": xs, "b": X}), xs * X)
+    close(cr.hvp(staged)(X, X, 3), 6 * X * X)
+    assert set(calls) <= {int, np.int64}
+
+
+def test_operations_by_staged_functions_take_arguments_of_every_kind():
+    f = lambda x, y: np.sin(x) * y
+    staged = cr.jit(f)
+    g, h = (cr.grad(lambda x, y, f=f: np.sum(f(x, y) * 2.0)) for f in (staged, f))
+    wide = np.linspace(0.0, 1.0, 12)
+    for x in (
+        X,
+        wide[:: 12 // len(X)][: len(X)],
+        X[::-1],
+        X.astype(np.float32),
+        np.asfortranarray(np.outer(X, X)),
+        0.5,
+    ):
+        for y in (2.0, np.float64(3.0), np.float32(2.0), 2, np.array(0.5)):
+            for _ in range(3):
+                close(g(x, y), h(x, y))
+                assert g(x, y).dtype == h(x, y).dtype
 
 
 def test_staged_derivatives_keep_the_semantics():
@@ -330,9 +379,9 @@ def test_an_index_out_of_range_names_the_line_of_the_function():
     line = rf"out of bounds.*test_carrier\.py:{f.__code__.co_firstlineno + 1}\b"
     with pytest.raises(IndexError, match=line):
         cr.grad(staged)(X, bad)
+    cr.vmap(cr.grad(staged), in_axes=(None, 0))(X, np.stack([good[:2], good[1:]]))
     with pytest.raises(IndexError, match=line):
         cr.vmap(cr.grad(staged), in_axes=(None, 0))(X, np.stack([good[:2], bad]))
-    cr.vmap(cr.grad(staged), in_axes=(None, 0))(X, np.stack([good[:2], good[1:]]))
     close(cr.grad(staged)(X, good), cr.grad(f)(X, good))
 
 

@@ -18,14 +18,22 @@ Argnums = int | Sequence[int]
 
 
 def of_staged(
-    f: Any, name: str, argnums: Argnums, options: tuple[Any, ...], transform: Callable[[Any], Callable[..., Any]]
+    f: Any,
+    name: str,
+    options: tuple[Any, ...],
+    transform: Callable[[Any], Callable[..., Any]],
+    *,
+    regroups: bool = False,
 ) -> Callable[..., Any] | None:
-    """The derivative of a staged function staged as a whole, which is one native call; None of any other function."""
-    derivative = getattr(type(f), "__chainrule_derivative__", None)
-    if derivative is None:
+    """A staged function's transform staged as a whole, which is one native call; None of any other function.
+
+    `regroups` says that the transform takes other arguments than the function, or changes what they are.
+    """
+    transformed = getattr(type(f), "__chainrule_transformed__", None)
+    if transformed is None:
         return None
-    numbers = argnums if isinstance(argnums, int) else tuple(argnums)
-    return derivative(f, (name, numbers, *options), transform)  # type: ignore[no-any-return]
+    key = (name, *(tuple(x) if isinstance(x, list) else x for x in options))
+    return transformed(f, key, transform, regroups)  # type: ignore[no-any-return]
 
 
 def check_function(name: str, f: Any, argnums: Any = 0) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.api.arguments import Outputs, as_leaf, check_function
+from chainrule.api.arguments import Outputs, as_leaf, check_function, of_staged
 from chainrule.errors import ShapeError, TreeError
 from chainrule.ir.types import Array
 from chainrule.trace import tree
@@ -26,6 +26,9 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
     array([ 3.,  7., 11.])
     """
     check_function("vmap", f)
+    staged = of_staged(f, "vmap", (in_axes, out_axes), lambda g: vmap(g, in_axes, out_axes), regroups=True)
+    if staged is not None:
+        return staged
 
     @functools.wraps(f)
     def wrapped(*args: Any, **kwargs: Any) -> Any:

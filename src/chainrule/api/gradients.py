@@ -31,7 +31,7 @@ def value_and_grad(
     check_function("value_and_grad", f, argnums)
     if not has_aux:
         again = lambda g: value_and_grad(g, argnums, conjugate=conjugate)
-        staged = of_staged(f, "value_and_grad", argnums, (conjugate,), again)
+        staged = of_staged(f, "value_and_grad", (argnums, conjugate), again)
         if staged is not None:
             return staged
 
@@ -61,7 +61,7 @@ def grad(
     """
     check_function("grad", f, argnums)
     if not has_aux:
-        staged = of_staged(f, "grad", argnums, (conjugate,), lambda g: grad(g, argnums, conjugate=conjugate))
+        staged = of_staged(f, "grad", (argnums, conjugate), lambda g: grad(g, argnums, conjugate=conjugate))
         if staged is not None:
             return staged
     both = value_and_grad(f, argnums, has_aux=has_aux, conjugate=conjugate)

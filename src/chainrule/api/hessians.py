@@ -45,7 +45,7 @@ def hessian(
     check_function("hessian", f, argnums)
     if sparse is False and memory is None and plan is None:
         again = lambda g: hessian(g, argnums, holomorphic=holomorphic)
-        staged = of_staged(f, "hessian", argnums, (holomorphic,), again)
+        staged = of_staged(f, "hessian", (argnums, holomorphic), again)
         if staged is not None:
             return staged
     dense = jacfwd(jacrev(f, argnums, holomorphic=holomorphic), argnums, holomorphic=holomorphic)
@@ -92,6 +92,9 @@ def hvp(f: Callable[..., Any]) -> Callable[..., Any]:
     array([6., 0.])
     """
     check_function("hvp", f)
+    staged = of_staged(f, "hvp", (), hvp, regroups=True)
+    if staged is not None:
+        return staged
     gradient = grad(f)
 
     @functools.wraps(f)

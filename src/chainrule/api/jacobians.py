@@ -60,7 +60,7 @@ def jacobian(
     is_plain = sparse is False and memory is None and plan is None
     if is_plain:
         again = lambda g: jacobian(g, argnums, mode=mode, holomorphic=holomorphic)
-        staged = of_staged(f, "jacobian", argnums, (mode, holomorphic), again)
+        staged = of_staged(f, "jacobian", (argnums, mode, holomorphic), again)
         if staged is not None:
             return staged
     way = accumulator(mode, sparse, memory, plan)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from chainrule.api.arguments import Outputs, Selected, held, leaves_like
+from chainrule.api.arguments import Outputs, Selected, held, leaves_like, of_staged
 from chainrule.errors import TreeError
 from chainrule.trace import tree
 from chainrule.transforms import forward, reverse
@@ -20,6 +21,9 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
     """
     if not isinstance(primals, tuple | list) or not isinstance(tangents, tuple | list):
         raise TreeError("jvp takes the primals as a tuple, and so the tangents", "Write cr.jvp(f, (x,), (t,)).")
+    staged = of_staged(f, "jvp", (), lambda g: functools.wraps(g)(functools.partial(jvp, g)), regroups=True)
+    if staged is not None:
+        return staged(tuple(primals), tuple(tangents))  # type: ignore[no-any-return]
     selected = Selected(f, tuple(primals), {}, range(len(primals)))
     outputs = Outputs()
     ts = leaves_like("jvp", "tangent", tuple(tangents), tuple(primals), selected.leaves)

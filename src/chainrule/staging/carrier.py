@@ -13,11 +13,11 @@ import functools
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from chainrule.backends import Executable, compile_program
+from chainrule.backends import Call, Executable, compile_program, entry
 from chainrule.ir.primitive import Trace, is_tracer
 from chainrule.ir.program import Program, evaluate
 from chainrule.ir.types import Array, ArrayType
@@ -31,6 +31,9 @@ from chainrule.transforms import batch, forward, reverse
 from chainrule.transforms.batch import Batch
 from chainrule.transforms.forward import Forward
 from chainrule.transforms.joint import Split, dependence, pulled, pushed, split, without_seeds
+
+if TYPE_CHECKING:
+    from chainrule.backends.llvm.entry import Entry
 
 # What a path may raise when it is run with values that would have taken another.
 _ASTRAY = (ArithmeticError, LookupError, ValueError, TypeError)
@@ -50,6 +53,9 @@ class Staged(CustomRule):
         self.lock = threading.RLock()
         self.seconds = 0.0  # that compiling took
         self._derived: dict[tuple[Any, ...], Any] = {}
+        self._evaluated: Callable[..., tuple[Array, ...]] = self._by_python  # or the native entry before it
+        self._entry: Entry | None = None
+        self._served: set[tuple[type, ...]] = set()  # the types of arguments that the entry has been shown
 
     def __str__(self) -> str:
         return self.program.name
@@ -84,7 +90,22 @@ class Staged(CustomRule):
     # ---- as an operation
 
     def evaluate(self, args: Sequence[Array]) -> tuple[Array, ...]:
-        return tuple(self.run([_fitted(x, v.type) for x, v in zip(args, self.program.inputs, strict=True)]))
+        return self._evaluated(*args)
+
+    def _by_python(self, *args: Array) -> tuple[Array, ...]:
+        """The outputs; calls like this one are taken by the native entry from now on, where it can."""
+        leaves = [_fitted(x, v.type) for x, v in zip(args, self.program.inputs, strict=True)]
+        found = tuple(self.run(leaves))
+        kinds = tuple(map(type, args))
+        if kinds not in self._served:
+            with self.lock:
+                self._served.add(kinds)
+                if self._entry is None:
+                    self._entry = entry(self.backend, str(self), self._by_python)
+                shown = Call(args, {}, (), args, tuple, self.expected)
+                if self._entry is not None and self._entry.add(self.executable, shown):
+                    self._evaluated = self._entry.call
+        return found
 
     def types(self, types: Sequence[ArrayType]) -> tuple[ArrayType, ...]:
         return tuple(a.type for a in self.outputs)

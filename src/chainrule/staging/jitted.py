@@ -41,7 +41,7 @@ class Jitted:
         self.backend: Backend = backend
         self._lock = threading.Lock()
         self._entry: Any
-        self._derivatives: dict[Any, Jitted] = {}
+        self._transformed: dict[Any, Jitted] = {}
         self.clear()
 
     def _call(self, *args: Any, **kwargs: Any) -> Any:
@@ -132,15 +132,26 @@ class Jitted:
         self._served: set[Any] = set()  # the ways of calling each path that the entry has been shown
         self._entry = None
         self.__call__ = self._call
-        for derivative in list(self._derivatives.values()):
-            derivative.clear()
+        for transformed in list(self._transformed.values()):
+            transformed.clear()
 
-    def __chainrule_derivative__(self, key: Any, transform: Callable[[Any], Callable[..., Any]]) -> Jitted:
-        """A derivative staged as a whole: made once, and forgotten with the function."""
+    def __chainrule_transformed__(
+        self, key: Any, transform: Callable[[Any], Callable[..., Any]], regroups: bool
+    ) -> Jitted | None:
+        """A transform staged as a whole: made once, and forgotten with the function.
+
+        None where there are static arguments and the transform takes others, and where what it depends on has no hash.
+        """
+        try:
+            hash(key)
+        except TypeError:
+            return None
+        if regroups and (self.static.places or self.static.names):
+            return None
         with self._lock:
-            if key not in self._derivatives:
-                self._derivatives[key] = Jitted(transform(self.function), self.static, self.backend)
-            return self._derivatives[key]
+            if key not in self._transformed:
+                self._transformed[key] = Jitted(transform(self.function), self.static, self.backend)
+            return self._transformed[key]
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else types.MethodType(self, instance)

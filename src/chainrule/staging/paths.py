@@ -157,20 +157,17 @@ class Paths:
 
     def run_traced(self, f: Callable[[list[Any]], Any], leaves: list[Any], numbers: tuple[bool, ...]) -> Any:
         """f(leaves) where some are traced, as one operation; operation by operation where a batch would have to decide a branch."""
-        plain = [instance(x) for x in leaves]
-        undecided = any(is_traced_by(x, Batch) for x in leaves)
-        for path in self.paths:
-            if not path.suits(numbers):
-                continue
-            if undecided and path.expected:
-                return f(_as_given(leaves, numbers))
-            with suppress(Astray):
-                return path.call_traced(leaves)
 
         def call(path: Path, xs: Sequence[Any]) -> Any:
-            return f(_as_given(leaves, numbers)) if undecided and path.expected else path.call_traced(xs)
+            if path.expected and any(is_traced_by(x, Batch) for x in xs):
+                return f(_as_given(leaves, numbers))
+            return path.call_traced(xs)
 
-        return self._run_recorded(f, leaves, call, plain, numbers)
+        for path in self.paths:
+            if path.suits(numbers):
+                with suppress(Astray):
+                    return call(path, leaves)
+        return self._run_recorded(f, leaves, call, [instance(x) for x in leaves], numbers)
 
     def _run_recorded(
         self,

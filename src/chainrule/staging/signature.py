@@ -102,7 +102,7 @@ def signature(call: Layout, leaves: list[Any], name: str) -> Hashable:
     key = (
         tree.structure(call.tree),
         tuple((n, _static(x)) for n, x in call.statics),
-        tuple((x.shape, x.dtype.newbyteorder("=")) for x in leaves),
+        *[(x.shape, x.dtype if x.dtype.isnative else x.dtype.newbyteorder("=")) for x in leaves],
     )
     try:
         hash(key)
