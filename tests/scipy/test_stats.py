@@ -80,6 +80,25 @@ def test_they_are_staged(name):
     np.testing.assert_allclose(cr.jit(cr.grad(g))(x), differences(g, x), rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "name", [n for n in CASES if "pdf" in n or "cdf" in n or "pmf" in n or "ppf" in n or "sf" in n]
+)
+def test_batches_equal_loops(name):
+    f, x = CASES[name]
+    xs = np.stack([np.array(x), 1.05 * np.array(x)])
+    for g in (f, cr.jacobian(f)):
+        expected = np.stack([g(x) for x in xs])
+        np.testing.assert_allclose(cr.vmap(g)(xs), expected, rtol=1e-11, atol=1e-13)
+        np.testing.assert_allclose(cr.jit(cr.vmap(g))(xs), expected, rtol=1e-11, atol=1e-13)
+
+
+def test_a_program_holds_inside_and_outside_of_the_support():
+    f = cr.jit(cr.value_and_grad(lambda x: stats.expon.pdf(x, scale=2.0)))
+    for x in (0.5, -1.0, 3.0):
+        assert f(x) == pytest.approx((stats.expon.pdf(x, scale=2.0), -0.5 * stats.expon.pdf(x, scale=2.0)))
+
+
 def test_at_the_border_of_the_support_the_shape_moves_nothing_where_the_density_is_zero():
     for f, shape in ((stats.gamma.pdf, 2.0), (stats.chi2.pdf, 4.0)):
         for transform in (cr.grad, lambda g: cr.jit(cr.grad(g))):

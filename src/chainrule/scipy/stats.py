@@ -1,11 +1,13 @@
 """The distributions of scipy.stats on traced values: `norm.logpdf(x, loc, scale)`, `gamma.cdf(x, a)`, `poisson.logpmf(k, mu)`.
 
 Their methods make an array, and place into it what the distribution's own formula gives where the argument is in its support. A
-traced value cannot be placed into a plain array, so the array is made a traced one where an argument is.
+traced value cannot be placed into a plain array, so the array is made a traced one where an argument is. Where the support is
+traced too, in a program or a batch, the formula is computed everywhere, and chosen where it holds.
 """
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable
 from typing import Any, cast
@@ -24,9 +26,15 @@ _ARGUMENTS = ("x", "k", "q", "loc", "scale")
 
 
 class _Output(Tracer):
-    """The traced array that a method of a distribution fills."""
+    """The traced array that a method of a distribution fills; a class of its own for every kind of tracer."""
 
     __slots__ = ()
+
+    @staticmethod
+    @functools.cache
+    def of(kind: type[Tracer]) -> type[Tracer]:
+        """The class for a kind of tracer."""
+        return type("Output", (_Output, kind) if kind is not Tracer else (_Output,), {"__slots__": ()})
 
     def set(self, new: Any) -> None:
         """Give it another value; nobody else has seen it yet."""
@@ -44,7 +52,9 @@ def _traced_like(arguments: dict[str, Any], out: Any) -> Any:
         if is_tracer(t) and t.size:
             element = t[(0,) * t.ndim]
             out = ops.where(np.False_, element.astype(out.dtype), out)
-    return _Output(out.value, out.owner, out.data) if is_tracer(out) else out
+    if is_tracer(out):
+        out.__class__ = _Output.of(type(out))
+    return out
 
 
 def _maker(make: Callable[..., Any], depth: int) -> Callable[..., Any]:
@@ -60,6 +70,11 @@ class _NumPy:
     """NumPy as the methods' module sees it, when it says `np.full`."""
 
     full = staticmethod(_maker(np.full, 1))
+
+    @staticmethod
+    def any(x: Any) -> Any:
+        """Whether there is something to compute."""
+        return True if is_tracer(x) else np.any(x)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(np, name)
@@ -90,11 +105,27 @@ def place(arr: Any, mask: Any, vals: Any) -> None:
     """np.place into a traced array."""
     if not isinstance(arr, _Output):
         raise _not_traced("place")
-    chosen = np.asarray(decide(mask), bool)
     values = np.ravel(as_array(vals))
+    if is_tracer(mask) and values.size in (1, arr.size):
+        values = np.reshape(values, arr.shape if values.size == arr.size else ())
+        arr.set(ops.where(ops.not_equal(mask, 0), values.astype(arr.dtype), arr))
+        return
+    chosen = np.asarray(decide(mask), bool)
     if chosen.any():
         number = np.maximum(np.cumsum(chosen).reshape(chosen.shape) - 1, 0) % values.size
         arr.set(ops.where(chosen, values[number].astype(arr.dtype), arr))
+
+
+@intercepts(_METHODS, "argsreduce", by_globals=True)
+def argsreduce(cond: Any, *args: Any) -> Any:
+    """SciPy's argsreduce: the arguments where a condition holds; all of them where it is traced."""
+    arrays = [np.atleast_1d(x) for x in args]
+    if is_tracer(cond):
+        return np.broadcast_arrays(*arrays, cond)[:-1]
+    if np.all(cond):
+        return np.broadcast_arrays(*arrays, np.atleast_1d(cond))[:-1]
+    chosen = np.asarray(cond, bool)
+    return [x if x.size == 1 else np.extract(chosen, np.broadcast_to(x, chosen.shape)) for x in arrays]
 
 
 # ---- choices by conditions, which SciPy makes by assignment into arrays
