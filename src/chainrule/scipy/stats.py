@@ -7,7 +7,6 @@ traced too, in a program or a batch, the formula is computed everywhere, and cho
 
 from __future__ import annotations
 
-import functools
 import sys
 from collections.abc import Callable
 from typing import Any, cast
@@ -30,12 +29,6 @@ class _Output(Tracer):
 
     __slots__ = ()
 
-    @staticmethod
-    @functools.cache
-    def of(kind: type[Tracer]) -> type[Tracer]:
-        """The class for a kind of tracer."""
-        return type("Output", (_Output, kind) if kind is not Tracer else (_Output,), {"__slots__": ()})
-
     def set(self, new: Any) -> None:
         """Give it another value; nobody else has seen it yet."""
         assert new.owner is self.owner
@@ -46,6 +39,16 @@ class _Output(Tracer):
         self.set(ops.where(np.False_, self, np.asarray(value, self.dtype)))
 
 
+_outputs: dict[Any, Any] = {Tracer: _Output}
+
+
+def _output_of(kind: Any) -> Any:
+    """The class for a kind of tracer."""
+    if kind not in _outputs:
+        _outputs[kind] = type("Output", (_Output, kind), {"__slots__": ()})
+    return _outputs[kind]
+
+
 def _traced_like(arguments: dict[str, Any], out: Any) -> Any:
     """A new array as one that is traced wherever an argument of the method that makes it is."""
     for t in (*(arguments.get(name) for name in _ARGUMENTS), *arguments.get("args", ())):
@@ -53,7 +56,7 @@ def _traced_like(arguments: dict[str, Any], out: Any) -> Any:
             element = t[(0,) * t.ndim]
             out = ops.where(np.False_, element.astype(out.dtype), out)
     if is_tracer(out):
-        out.__class__ = _Output.of(type(out))
+        out.__class__ = _output_of(type(out))
     return out
 
 
