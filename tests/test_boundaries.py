@@ -196,12 +196,12 @@ def test_errors_are_the_same_after_pickling(clone):
 
 
 def test_a_package_beside_a_library_is_the_users():
-    from chainrule.errors import _is_library
+    from chainrule.errors import is_library
 
     beside = np.__file__.replace("numpy/__init__.py", "numpy_helpers/code.py")
-    assert _is_library(np.__file__)
-    assert not _is_library(beside)
-    assert not _is_library(cr.__file__.replace("chainrule/__init__.py", "chainrule_examples/code.py"))
+    assert is_library(np.__file__)
+    assert not is_library(beside)
+    assert not is_library(cr.__file__.replace("chainrule/__init__.py", "chainrule_examples/code.py"))
 
 
 def test_an_index_that_is_no_integer_is_named_by_its_type():

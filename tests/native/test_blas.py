@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import threading
 
 import numpy as np
 import pytest
@@ -181,21 +180,10 @@ def test_products_touch_nothing_beyond_their_buffers(spec, at_end, monkeypatch):
     np.testing.assert_allclose(run(inputs)[0], np.einsum(spec, *inputs, optimize=False), rtol=1e-12, atol=1e-13)
 
 
-def test_products_run_in_several_threads_at_once():
+def test_products_run_in_several_threads_at_once(agree_in_threads):
     x, y = draw("ij", {"i": 90, "j": 80}), draw("jk", {"j": 80, "k": 70}, seed=1)
     fast = cr.jit(lambda x, y: np.tanh(x @ y) @ y.T)
     wanted = np.tanh(x @ y) @ y.T
     fast(x, y)
-    wrong = []
-
-    def work(scale):
-        right = np.tanh(x @ y * scale) @ y.T * scale
-        wrong.extend(scale for _ in range(50) if not np.allclose(fast(x, y * scale), right, rtol=1e-10))
-
-    threads = [threading.Thread(target=work, args=(s,)) for s in (0.5, 1.0, 2.0)]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
-    assert not wrong
+    agree_in_threads(lambda s: fast(x, y * s), lambda s: np.tanh(x @ y * s) @ y.T * s, (0.5, 1.0, 2.0))
     np.testing.assert_allclose(fast(x, y), wanted, rtol=1e-12)

@@ -1,5 +1,6 @@
 """A kernel means the same interpreted and compiled."""
 
+import llvmlite.binding as llvm
 import numpy as np
 import pytest
 from hypothesis import given
@@ -117,3 +118,17 @@ def two_types(n: int) -> int:
 def test_what_cannot_be_compiled_is_refused_by_name(bad, argument, why):
     with pytest.raises(KernelError, match=why):
         bad(argument)
+
+
+def test_what_compiling_takes_is_let_go(monkeypatch):
+    manager = llvm.newpassmanagers.NewPassManager
+    dispose, disposed = manager._dispose, []
+    monkeypatch.setattr(manager, "_dispose", lambda self: (disposed.append(self), dispose(self)))
+
+    @kernel
+    def twice(a: int) -> int:
+        return 2 * a
+
+    assert twice(3) == 6
+    assert len(disposed) == 1
+    assert disposed[0].closed or disposed[0]._ptr is None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import threading
 
 import numpy as np
 import pytest
@@ -245,23 +244,13 @@ def test_lapack_touches_nothing_beyond_its_buffers(name, at_end, monkeypatch):
             np.testing.assert_array_equal(a, v)
 
 
-def test_several_threads_at_once():
-    fast = cr.jit(lambda a, b: np.linalg.solve(a, b) + np.linalg.inv(np.linalg.cholesky(a)) @ b)
+def test_several_threads_at_once(agree_in_threads):
+    plain = lambda a, b: np.linalg.solve(a, b) + np.linalg.inv(np.linalg.cholesky(a)) @ b
+    fast = cr.jit(plain)
     a, b = matrices(30), sides(30, 4)
     a = (a + a.T) / 2
     fast(a, b)
-    wrong = []
-
-    def work(scale):
-        wanted = np.linalg.solve(a * scale, b) + np.linalg.inv(np.linalg.cholesky(a * scale)) @ b
-        wrong.extend(scale for _ in range(50) if not np.allclose(fast(a * scale, b), wanted, rtol=1e-10))
-
-    threads = [threading.Thread(target=work, args=(s,)) for s in (0.5, 1.0, 2.0)]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
-    assert not wrong
+    agree_in_threads(lambda s: fast(a * s, b), lambda s: plain(a * s, b), (0.5, 1.0, 2.0))
 
 
 def test_code_on_disk_calls_lapack_again(tmp_path, monkeypatch):

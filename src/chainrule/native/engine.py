@@ -27,18 +27,25 @@ def _machine() -> Any:
     return llvm.Target.from_default_triple().create_target_machine(cpu=cpu, features=features, opt=2)
 
 
+def run_passes(module: Any, machine: Any, tuning: Any) -> None:
+    """Run LLVM's standard passes, as they are tuned, on a module."""
+    builder = llvm.create_pass_builder(machine, tuning)
+    passes = builder.getModulePassManager()
+    passes.run(module, builder)
+    llvm.newpassmanagers.NewPassManager._dispose(passes)  # its own class would forget to
+    passes.detach()
+
+
 def address(text: str, symbol: str) -> int:
     """Optimise and load the module `text`; the address of `symbol` in it, valid for the life of the process."""
     _target()
     module = llvm.parse_assembly(text)
     module.triple = llvm.get_process_triple()
     module.verify()
-    machine = _machine()
     tuning = llvm.create_pipeline_tuning_options(speed_level=2)
     # Index arithmetic gains nothing from vectors and unrolled copies, and compiles three times faster without.
     tuning.loop_vectorization = tuning.loop_interleaving = tuning.loop_unrolling = False
-    builder = llvm.create_pass_builder(machine, tuning)
-    builder.getModulePassManager().run(module, builder)
+    run_passes(module, _machine(), tuning)
     engine = llvm.create_mcjit_compiler(module, _machine())  # it owns its machine: never share one
     engine.finalize_object()
     _engines.append(engine)

@@ -14,6 +14,7 @@ from chainrule.backends.llvm import assembly
 from chainrule.backends.llvm.assembly import F32, F64, I64
 from chainrule.backends.llvm.vector_maths.lanes import align_stack
 from chainrule.backends.llvm.vector_maths.library import FUNCTIONS, emit
+from chainrule.native.engine import run_passes
 
 FLOATS = {"float64": F64, "float32": F32}
 FloatArray = npt.NDArray[np.floating[Any]]
@@ -64,9 +65,7 @@ def optimise(text: str, machine: Any) -> Any:
     """Parse, verify and run LLVM's standard passes for a target machine."""
     module = binding.parse_assembly(text)
     module.verify()
-    options = binding.create_pipeline_tuning_options(speed_level=3)
-    passes = binding.create_pass_builder(machine, options)
-    passes.getModulePassManager().run(module, passes)
+    run_passes(module, machine, binding.create_pipeline_tuning_options(speed_level=3))
     return module
 
 
