@@ -44,6 +44,7 @@ class Layout:
         """The row of each entry."""
         if self._rows is None:
             self._rows = np.repeat(np.arange(self.shape[0]), np.diff(self.indptr))
+            self._rows.flags.writeable = False  # so that a recording need not watch it
         return self._rows
 
     @property
@@ -51,6 +52,7 @@ class Layout:
         """The column of each entry, of the type that NumPy's indexing would convert other integers to at each use."""
         if self._columns is None:
             self._columns = self.indices.astype(np.intp)
+            self._columns.flags.writeable = False
         return self._columns
 
     def matrix(self, data: Any) -> Any:
