@@ -20,6 +20,9 @@ def near(name, f, *args, **options):
     return case(name, f, *args, others=tuple(np.asarray(a) * 1.05 for a in args), **options)
 
 
+FACTORS = scipy.linalg.lu_factor(np.array([[0.1, 2.0, 0.3], [1.5, 0.2, -0.4], [0.5, 1.0, 2.0]])[: len(A), : len(A)])
+
+
 def triangular(**options):
     return lambda a, b: scipy.linalg.solve_triangular(a, b, **options)
 
@@ -29,6 +32,33 @@ CASES = [
     near("expm, complex", lambda a: scipy.linalg.expm(a), C / 3),
     near("expm, stack", lambda a: scipy.linalg.expm(a), np.stack([A, A.T]) / 4),
     near("expm, nilpotent", lambda a: scipy.linalg.expm(a), np.diag([1.0, 1.0], 1)),
+    near("logm", lambda a: scipy.linalg.logm(a), P),
+    near("logm, complex", lambda a: scipy.linalg.logm(a), P[:2, :2] + 0.3 * C),
+    near("sqrtm", lambda a: scipy.linalg.sqrtm(a), P),
+    near(
+        "sqrtm, triangular with a double eigenvalue",
+        lambda a: scipy.linalg.sqrtm(a),
+        np.array([[2.0, 1.0], [0.0, 2.0]]),
+    ),
+    near("lu_solve", lambda a, b: scipy.linalg.lu_solve(scipy.linalg.lu_factor(a), b), A, V),
+    near("lu_solve, transposed", lambda a, b: scipy.linalg.lu_solve(scipy.linalg.lu_factor(a), b, 1), A, B),
+    near("lu_solve, plain factors", lambda b: scipy.linalg.lu_solve(FACTORS, b), V),
+    near("lu_solve, plain factors, adjoint", lambda b: scipy.linalg.lu_solve(FACTORS, b, 2), V),
+    near("solve_sylvester", lambda a, q: scipy.linalg.solve_sylvester(a, P, q), A, B @ B.T),
+    near("solve_continuous_lyapunov", lambda a, q: scipy.linalg.solve_continuous_lyapunov(a, q), P, A),
+    near(
+        "solve_continuous_lyapunov, complex",
+        lambda a: scipy.linalg.solve_continuous_lyapunov(C, a),
+        A[:2, :2],
+    ),
+    near("solve_discrete_lyapunov", lambda a, q: scipy.linalg.solve_discrete_lyapunov(a, q), A / 12, P),
+    near("lstsq", lambda a, b: scipy.linalg.lstsq(a, b)[0], TALL, draw(len(TALL))),
+    near("eigvals", lambda a: np.sort(np.real(scipy.linalg.eigvals(a))), P + np.diag(np.arange(len(P)))),
+    near("polar", lambda a: scipy.linalg.polar(a), A),
+    near("polar, left", lambda a: scipy.linalg.polar(a, side="left"), A),
+    near("circulant", lambda c: scipy.linalg.circulant(c), V),
+    near("hankel", lambda c: scipy.linalg.hankel(c), V),
+    near("hankel of column and row", lambda c, r: scipy.linalg.hankel(c, r), V, draw(4, seed=7)),
     near("solve_triangular", triangular(), A, V),
     near("solve_triangular, lower", triangular(lower=True), A, B),
     near("solve_triangular, transposed", triangular(lower=True, trans="T"), A, B),
@@ -114,3 +144,19 @@ def test_a_singular_triangle_raises():
 def test_namespace_falls_back_to_scipys():
     assert ours.toeplitz([1.0, 2.0])[0, 1] == 2.0
     np.testing.assert_allclose(ours.expm(A), scipy.linalg.expm(A))
+
+
+def test_a_real_function_of_a_matrix_with_negative_eigenvalues_asks_for_a_complex_one():
+    a = np.array([[-1.0, 0.2], [0.0, 2.0]])
+    for f in (scipy.linalg.sqrtm, scipy.linalg.logm):
+        name = f.__name__
+        with pytest.raises(cr.TraceError, match="complex") as caught:
+            cr.jvp(lambda a: getattr(scipy.linalg, name)(a), (a,), (a,))
+        assert caught.value.where.startswith(__file__)
+        z = a.astype(complex)
+        assert np.allclose(cr.jvp(lambda a: getattr(scipy.linalg, name)(a), (z,), (z,))[0], f(a))
+
+
+def test_factors_of_a_traced_matrix_are_for_solving_only():
+    with pytest.raises(cr.MissingRule, match="lu_solve only"):
+        cr.grad(lambda a: np.sum(scipy.linalg.lu_factor(a)[0].diagonal()))(A)

@@ -17,7 +17,7 @@ from chainrule.numpy import linalg, norms
 from chainrule.numpy.arguments import as_array
 from chainrule.numpy.norms import as_floating
 from chainrule.prims import matrices as mx
-from chainrule.trace.intercept import guarded, intercepts
+from chainrule.trace.intercept import contains_tracer, guarded, intercepts
 
 
 def _refuse(name: str, **options: bool) -> None:
@@ -195,12 +195,128 @@ def qr(
 # ---- functions and forms of matrices
 
 
+def _square(a: Any) -> Any:
+    a = as_floating(a)
+    if a.ndim < 2 or a.shape[-1] != a.shape[-2]:
+        raise np.linalg.LinAlgError("The input array must be at least two-dimensional, and square in its last two axes")
+    return a
+
+
 def expm(A: Any) -> Any:
     """SciPy's expm, the exponential of matrices."""
-    A = as_floating(A)
-    if A.ndim < 2 or A.shape[-1] != A.shape[-2]:
-        raise np.linalg.LinAlgError("The input array must be at least two-dimensional, and square in its last two axes")
-    return ops.expm(A)
+    return ops.expm(_square(A))
+
+
+def logm(A: Any, disp: Any = None) -> Any:
+    """SciPy's logm, the principal logarithm; that of a real matrix has to be real."""
+    return ops.logm(_square(A))
+
+
+def sqrtm(A: Any, disp: Any = None, blocksize: Any = None) -> Any:
+    """SciPy's sqrtm, the principal square root; that of a real matrix has to be real."""
+    return ops.sqrtm(_square(A))
+
+
+# ---- equations
+
+
+def _sum_of_products(a: Any, b: Any, q: Any) -> Any:
+    """X of a X + X b = q, by the equations of all its elements."""
+    m, n = a.shape[-1], b.shape[-1]
+    left = np.kron(a, np.eye(n)) + np.kron(np.eye(m), np.swapaxes(b, 0, 1))
+    return np.reshape(linalg.solve(left, np.reshape(q, (m * n,))), (m, n))
+
+
+def solve_sylvester(a: Any, b: Any, q: Any) -> Any:
+    """SciPy's solve_sylvester, by a system of as many equations as q has elements."""
+    return _sum_of_products(as_floating(a), as_floating(b), as_floating(q))
+
+
+def solve_continuous_lyapunov(a: Any, q: Any) -> Any:
+    """SciPy's solve_continuous_lyapunov: a X + X a^H = q."""
+    a = as_floating(a)
+    return _sum_of_products(a, mx.adjoint(a), as_floating(q))
+
+
+def solve_discrete_lyapunov(a: Any, q: Any, method: str | None = None) -> Any:
+    """SciPy's solve_discrete_lyapunov: a X a^H - X + q = 0."""
+    a, q = as_floating(a), as_floating(q)
+    n = a.shape[-1]
+    left = np.eye(n * n) - np.kron(a, ops.conjugate(a))
+    return np.reshape(linalg.solve(left, np.reshape(q, (n * n,))), (n, n))
+
+
+class _Factored:
+    """What lu_factor gives of a traced matrix: something to solve with."""
+
+    def __init__(self, matrix: Any) -> None:
+        self.matrix = matrix
+
+    def __getattr__(self, name: str) -> Any:
+        raise MissingRule(
+            "the factors that `scipy.linalg.lu_factor` gives of a traced matrix can be passed to lu_solve only",
+            "Use scipy.linalg.cholesky or qr for factors, or numpy.linalg.slogdet for the determinant.",
+        )
+
+
+def lu_factor(a: Any, overwrite_a: bool = False, check_finite: bool = True) -> tuple[Any, Any]:
+    """SciPy's lu_factor, for lu_solve."""
+    return _Factored(_square(a)), None
+
+
+def lu_solve(lu_and_piv: Any, b: Any, trans: Any = 0, overwrite_b: bool = False, check_finite: bool = True) -> Any:
+    """SciPy's lu_solve, with factors of a traced matrix or of a plain one."""
+    lu, pivots = lu_and_piv
+    if not isinstance(lu, _Factored):
+        if not contains_tracer((lu, b)):
+            from scipy.linalg import _decomp_lu  # where interception does not stand in for it
+
+            return _decomp_lu.lu_solve(lu_and_piv, b, trans, overwrite_b, check_finite)
+        lu = _Factored(_multiplied(lu, pivots))
+    how = _transposition(trans)
+    a = lu.matrix
+    return linalg.solve(a if how == 0 else mx.transposed(a) if how == 1 else mx.adjoint(a), b)
+
+
+def _multiplied(lu: Any, pivots: Any) -> Any:
+    """The matrix that has these factors, whose rows were exchanged in the order of the pivots."""
+    n = lu.shape[-1]
+    if lu.ndim != 2:
+        raise MissingRule(
+            "`scipy.linalg.lu_solve` with a stack of factors is not covered", "Solve with one matrix at a time."
+        )
+    rows = np.arange(n)
+    for i, p in enumerate(pivots):
+        rows[[i, p]] = rows[[p, i]]
+    return ((np.tril(lu, -1) + np.eye(n)) @ np.triu(lu))[np.argsort(rows)]
+
+
+def lstsq(
+    a: Any,
+    b: Any,
+    cond: Any = None,
+    overwrite_a: bool = False,
+    overwrite_b: bool = False,
+    check_finite: bool = True,
+    lapack_driver: Any = None,
+) -> Any:
+    """SciPy's lstsq."""
+    return tuple(np.linalg.lstsq(as_floating(a), as_floating(b), cond))
+
+
+def eigvals(a: Any, b: Any = None, overwrite_a: bool = False, check_finite: bool = True, **options: Any) -> Any:
+    """SciPy's eigvals of one matrix."""
+    _refuse("eigvals", b=b is not None, **{name: bool(given) for name, given in options.items()})
+    return np.linalg.eigvals(as_floating(a)) + 0j
+
+
+def polar(a: Any, side: str = "right") -> tuple[Any, Any]:
+    """SciPy's polar decomposition, by singular values."""
+    if side not in ("right", "left"):
+        raise ValueError("`side` must be either 'right' or 'left'")
+    w, s, vh = linalg.svd(as_floating(a), False)
+    outer = mx.adjoint(vh) if side == "right" else w
+    return w @ vh, (outer * s) @ mx.adjoint(outer)
 
 
 def norm(a: Any, ord: Any = None, axis: Any = None, keepdims: bool = False, check_finite: bool = True) -> Any:
@@ -229,6 +345,19 @@ def toeplitz(c: Any, r: Any = None) -> Any:
     r = ops.conjugate(c) if r is None else np.ravel(as_array(r))
     n, m = c.size, r.size
     return np.concatenate([c[::-1], r[1:]])[n - 1 - np.arange(n)[:, None] + np.arange(m)]
+
+
+def circulant(c: Any) -> Any:
+    """SciPy's circulant: the matrix whose columns are a vector turned round."""
+    c = np.ravel(as_array(c))
+    return c[(np.arange(c.size)[:, None] - np.arange(c.size)) % c.size]
+
+
+def hankel(c: Any, r: Any = None) -> Any:
+    """SciPy's hankel: the matrix of a first column and a last row that is constant along its antidiagonals."""
+    c = np.ravel(as_array(c))
+    r = np.zeros(c.size) if r is None else np.ravel(as_array(r))
+    return np.concatenate([c, r[1:]])[np.arange(c.size)[:, None] + np.arange(r.size)]
 
 
 def _banded(ab: Any, below: int, above: int) -> Any:
@@ -281,11 +410,13 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     for f in (
         *(inv, det, solve, pinv, solve_triangular, cholesky, cho_factor, cho_solve),
         *(eigh, eigvalsh, svd, svdvals, qr, expm, norm, block_diag),
-        *(toeplitz, solve_banded, solveh_banded),
+        *(toeplitz, circulant, hankel, solve_banded, solveh_banded, logm, sqrtm, solve_sylvester),
+        *(solve_continuous_lyapunov, solve_discrete_lyapunov, lu_factor, lu_solve, lstsq, eigvals, polar),
     )
 }
 for _name, _function in _FUNCTIONS.items():
-    intercepts("scipy.linalg", _name)(_function)
+    # What lu_factor gives of a traced matrix is not itself traced.
+    intercepts("scipy.linalg", _name, always=_name == "lu_solve")(_function)
 
 
 def __getattr__(name: str) -> Any:
