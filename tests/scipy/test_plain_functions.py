@@ -98,7 +98,7 @@ COMB = special.comb  # which branches on a mask; called by module it is followed
 REFUSED = {
     "brentq": (lambda a: optimize.brentq(lambda t: t * t - a, 0, 2), 0.7),
     "comb by name": (lambda x: np.sum(COMB(5.0, x)), P),
-    "CubicSpline": (lambda t: interpolate.CubicSpline(np.arange(4.0), P)(t), 1.3),
+    "CubicSpline of values": (lambda a: interpolate.CubicSpline(np.arange(4.0), a * P)(1.3), 0.7),
     "detrend": (total(signal.detrend), Y),
     "curve_fit": (lambda a: optimize.curve_fit(lambda t, b: b * t, P, a * P)[0][0], 0.7),
     "gaussian_kde": (lambda x: np.sum(stats.gaussian_kde(P)(x)), X),

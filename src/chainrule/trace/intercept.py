@@ -84,7 +84,7 @@ def intercepts(
     """Declare what replaces functions of a module while a thread traces, where an argument has a tracer in it, or always.
 
     A module that is given by its name has its functions replaced once it has been imported, by whomever. `by_globals` is for
-    functions that the module's own code calls.
+    functions that the module's own code calls. "module:Class" names a class, whose methods are replaced.
     """
     of = module if isinstance(module, str) else module.__name__
     if of not in _modules:
@@ -229,6 +229,26 @@ class _Globals:
         self.module.update(self.before)
 
 
+class _Methods:
+    """Interception of methods of a class, which are replaced in it."""
+
+    __slots__ = ("before", "functions", "of")
+
+    def __init__(self, of: type, name: str) -> None:
+        self.of = of
+        keys = [key for key in _ours if key[0] == name]
+        self.before = {key[1]: of.__dict__[key[1]] for key in keys}
+        self.functions = {key[1]: _wrapper(key)(self.before[key[1]], _ours[key]) for key in keys}
+
+    def install(self) -> None:
+        for name, function in self.functions.items():
+            setattr(self.of, name, function)
+
+    def restore(self) -> None:
+        for name, function in self.before.items():
+            setattr(self.of, name, function)
+
+
 class _Present:
     """The replacements for those modules that have been imported; looked for again when more have been."""
 
@@ -236,7 +256,7 @@ class _Present:
 
     def __init__(self) -> None:
         self.attributes: list[tuple[ModuleType, type, type]] = []
-        self.globals: list[_Globals] = []
+        self.globals: list[_Globals | _Methods] = []
         self._known: set[str] = set()
         self._count = -1
 
@@ -257,14 +277,17 @@ class _Present:
     def _look(self) -> None:
         self._count = len(sys.modules)
         for name in _modules:
-            module = sys.modules.get(name)
+            module_name, _, owner = name.partition(":")
+            module = sys.modules.get(module_name)
             if name in self._known or module is None:
                 continue
             if getattr(module.__spec__, "_initializing", False):
                 self._count = -1  # another thread is importing it: it is taken at the next look
                 continue
             self._known.add(name)
-            if name in _by_globals:
+            if owner:
+                self.globals.append(_Methods(getattr(module, owner), name))
+            elif name in _by_globals:
                 self.globals.append(_Globals(module))
             else:
                 self.attributes.append((module, _class_of_traced(module), type(module)))
