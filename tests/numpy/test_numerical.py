@@ -98,6 +98,19 @@ SAMPLES = [
     case("apply_over_axes", lambda x: np.apply_over_axes(np.sum, x**2, [0, 1]), X),
     case("vectorize by NumPy's name", lambda v: np.vectorize(lambda a: a**3, otypes=[float])(v), V),
     case("fromiter", lambda v: np.fromiter((a * a for a in v), float), V),
+    case(
+        "vectorize by blocks",
+        lambda v: np.vectorize(lambda a, b: np.sum(a * b), signature="(n),(n)->()")(np.outer(v, v), v),
+        V,
+    ),
+    case(
+        "vectorize to blocks",
+        lambda v: np.vectorize(lambda a: (a**2, a[0]), signature="(n)->(n),()")(np.outer(v, v)),
+        V,
+    ),
+    case("vectorize with a constant", lambda v: np.vectorize(lambda a, p: a ** p[0], excluded=["p"])(v, p=[2]), V),
+    case("vectorize with a constant place", lambda v: np.vectorize(lambda p, a: a ** p[0], excluded=[0])([2], v), V),
+    case("vectorize by name", lambda v: np.vectorize(lambda a, b: a * b)(v, b=2.0 * v), V),
     case("vectorize", lambda v: cnp.vectorize(lambda a, b: a * b if b > 1 else a**2)(v, 2.0), V),
 ]
 

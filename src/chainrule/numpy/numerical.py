@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import math
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from chainrule.errors import TraceError
 from chainrule.ir.primitive import is_tracer, ops
 from chainrule.linear.maps import Slot
 from chainrule.numpy.arguments import as_array, axis_index, axis_tuple, decide, in_dtype, part
 from chainrule.numpy.cumulative import diff
 from chainrule.numpy.indexing import take
-from chainrule.numpy.shaping import moveaxis, ravel
+from chainrule.numpy.shaping import moveaxis
 from chainrule.trace.intercept import contains_tracer, intercepts
 from chainrule.trace.numpy_protocols import implements, missing
 
@@ -342,15 +343,41 @@ class vectorize(np.vectorize):  # noqa: N801 - NumPy's name
         """The function of corresponding elements."""
         if not any(is_tracer(a) for a in (*args, *kwargs.values())):
             return super().__call__(*args, **kwargs)
-        if kwargs or self.excluded or self.signature:
-            raise TraceError(
-                "np.vectorize with excluded= or signature=, or called by keywords, on traced values",
-                "Call it by position, without these options; or use cr.vmap.",
-            )
-        arrays = np.broadcast_arrays(*args)
-        results = [self.pyfunc(*items) for items in zip(*(ravel(a) for a in arrays), strict=True)]
-        columns = list(zip(*results, strict=True)) if isinstance(results[0], tuple) else [tuple(results)]
-        whole = [np.reshape(np.stack(column), arrays[0].shape) for column in columns]
-        if self.otypes is not None:
+        kept = [i for i in range(len(args)) if i not in self.excluded]
+        names = [name for name in kwargs if name not in self.excluded]
+
+        def f(*items: Any) -> Any:
+            positional, named = list(args), dict(kwargs)
+            for i, item in zip(kept, items, strict=False):
+                positional[i] = item
+            named.update(zip(names, items[len(kept) :], strict=True))
+            return self.pyfunc(*positional, **named)
+
+        operands = [as_array(args[i]) for i in kept] + [as_array(kwargs[name]) for name in names]
+        cores = [0] * len(operands) if self.signature is None else _core_ranks(self.signature, len(operands))
+        whole = _looped(f, operands, cores)
+        if self.otypes:
             whole = [a.astype(kind) for a, kind in zip(whole, self.otypes, strict=True)]
         return whole[0] if len(whole) == 1 else tuple(whole)
+
+
+def _core_ranks(signature: str, count: int) -> list[int]:
+    """How many axes the function takes of each argument, by a signature such as "(m,n),(n)->(m)"."""
+    inputs = signature.partition("->")[0]
+    taken = [len([n for n in core.split(",") if n.strip()]) for core in re.findall(r"\(([^)]*)\)", inputs)]
+    if len(taken) != count:
+        raise TypeError(f"wrong number of positional arguments: expected {len(taken)}, got {count}")
+    return taken
+
+
+def _looped(f: Callable[..., Any], operands: list[Any], cores: list[int]) -> list[Any]:
+    """The function of every element, or of every block of the last axes, in a loop."""
+    outer = np.broadcast_shapes(*(a.shape[: a.ndim - k] for a, k in zip(operands, cores, strict=True)))
+    blocks = []
+    for a, k in zip(operands, cores, strict=True):
+        core = a.shape[a.ndim - k :]
+        blocks.append(np.reshape(np.broadcast_to(a, outer + core), (-1, *core)))
+    results = [f(*(b[i] for b in blocks)) for i in range(math.prod(outer))]
+    columns = list(zip(*results, strict=True)) if isinstance(results[0], tuple) else [tuple(results)]
+    stacked = [np.stack(column) for column in columns]
+    return [np.reshape(a, outer + a.shape[1:]) for a in stacked]
