@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import chainrule as cr
-from chainrule.backends.llvm import native, tiles
+from chainrule.backends.llvm import divide, native, tiles
 from chainrule.backends.llvm.native import Native
 from chainrule.backends.llvm.tiles import Tiles, tiled
 from chainrule.optimise import optimise
@@ -23,6 +23,16 @@ def always(monkeypatch):
     for name, value in {"SHORTEST": 30, "WORTH": 0, "TILE": 0, "LEAST": 16}.items():
         monkeypatch.setattr(tiles, name, value)
     monkeypatch.setattr(tiles._Map, "is_worth_it", lambda self, kept: True)
+
+
+@pytest.fixture
+def small_pieces(monkeypatch):
+    """Loops over few tiles are cut as well."""
+    for name, value in {"LEAST": 1, "GRAIN": 1, "SUMMED": 0.001, "COMBINED": 0.25}.items():
+        monkeypatch.setattr(divide, name, value)
+    monkeypatch.setenv("CHAINRULE_CACHE", "off")  # it is told of no such changes
+    yield
+    cr.set_threads(1)
 
 
 def draw(*shape, seed=0):
@@ -186,7 +196,11 @@ def test_a_branch_within_is_guarded():
 @pytest.mark.parametrize(
     "name", ["mixture_of_odd_extent", "gradient_along_the_axis", "moves", "results_along_the_second_axis"]
 )
-def test_tiles_touch_nothing_beyond_their_buffers(name, at_end, monkeypatch):
+@pytest.mark.parametrize("in_pieces", [False, True])
+def test_tiles_touch_nothing_beyond_their_buffers(name, at_end, in_pieces, monkeypatch, request):
+    if in_pieces:
+        request.getfixturevalue("small_pieces")
+        monkeypatch.setattr(native._Scratch, "take", lambda self: fenced((self._nbytes + 64,), np.uint8, at_end=at_end))
     monkeypatch.setattr(native, "empty", lambda shape, dtype: fenced(shape, dtype, at_end=at_end))
     f, args = CASES[name]
     inputs = []
@@ -195,6 +209,69 @@ def test_tiles_touch_nothing_beyond_their_buffers(name, at_end, monkeypatch):
         inputs[-1][...] = a
     program, _ = in_tiles(f, args)
     agree(Native(program)(inputs), program(*args), 1e-10)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_tiles_give_the_same_bits_on_any_number_of_threads(name, small_pieces):
+    f, args = CASES[name]
+    program, _ = in_tiles(f, args)
+    run = Native(program)
+    assert any("tiles of" in line and " pieces" in line for line in run.code.described)
+    alone = run(args)
+    agree(alone, program(*args), 1e-10)
+    for n in (2, 3, 7):
+        cr.set_threads(n)
+        for _ in range(5):
+            assert [np.asarray(a).tobytes() for a in run(args)] == [np.asarray(a).tobytes() for a in alone], n
+
+
+@pytest.mark.parametrize("n", [32, 33, 47, 48, 49, 63, 64, 65, 100, 161])
+def test_every_tile_is_one_piece_s(n, small_pieces):
+    x = np.arange(1.0, 7 * n + 1).reshape(n, 7)
+    program, form = in_tiles(lambda x: (np.sum(x, 0), np.sum(np.exp(-x) * 0 + 1, 0), (x * 2)[:, ::-1]), (x,))
+    cr.set_threads(3)
+    sums, counts, twice = Native(program)([x])
+    assert len(loops(form)) == 1
+    np.testing.assert_array_equal(sums, np.sum(x, 0))
+    np.testing.assert_array_equal(counts, np.full(7, n))
+    np.testing.assert_array_equal(twice, 2 * x[:, ::-1])
+
+
+def test_large_loops_over_tiles_are_cut_and_small_ones_are_not(monkeypatch):
+    monkeypatch.undo()
+
+    def pieces(n, d):
+        layers = cr.program(lambda x, w: np.sum(np.tanh(np.tanh(x @ w) @ w)))(draw(n, d), draw(d, d))
+        (line,) = [s for s in Native(optimise(layers)).code.described if "tiles of" in s]
+        return line.partition(" in ")[2]
+
+    monkeypatch.setattr(tiles, "WORTH", 0)
+    monkeypatch.setattr(tiles._Map, "is_worth_it", lambda self, kept: True)
+    assert pieces(130, 30) == ""
+    assert pieces(20_000, 100) == "48 pieces"
+
+
+def test_threads_do_not_share_what_lies_within_a_tile(small_pieces):
+    """Threads that wait for each other within their pieces have memory of their own."""
+    f, args = CASES["mixture"]
+    program, _ = in_tiles(f, args)
+    run = Native(program)
+    alone = run(args)
+    (step,) = [s for s in run.steps if isinstance(s, native._Shared) and s._step.scratch]
+    met, taken = threading.Barrier(2, timeout=30), []
+    take = step._scratch.take
+
+    def take_together():
+        block = take()
+        taken.append(block)
+        met.wait()  # so that both hold one at the same time
+        return block
+
+    step._scratch.take = take_together
+    cr.set_threads(2)
+    again = run(args)
+    assert [np.asarray(a).tobytes() for a in again] == [np.asarray(a).tobytes() for a in alone]
+    assert not np.shares_memory(*taken)
 
 
 def test_tiles_run_in_several_threads_at_once():

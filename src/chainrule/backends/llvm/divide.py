@@ -33,6 +33,11 @@ ROWS = 1 << 21
 COMBINED = 64
 """By how much combining the rows must be less work than the kernel."""
 
+SUMMED = 4096
+"""By how much combining the rows of tiles must be less work than the tiles, most of whose operations are products of matrices."""
+EVEN = 4
+"""More pieces than so many are a multiple of it where each is long, so that as many threads end together."""
+
 
 class Division(NamedTuple):
     """A kernel cut along one axis of its nest; `rows` are the buffers of which each piece has its own row.
@@ -70,6 +75,18 @@ def division(bodies: Sequence[Body], fills: Sequence[Fill]) -> Division | None:
     along = (_along(k, pieces, work, bodies, fills) for k in axes)
     found = [d for d in along if d is not None]
     return max(found, key=lambda d: (min(d.pieces, ENOUGH), -sum(map(d.stride, d.rows)), -d.axis), default=None)
+
+
+def divided_tiles(work: int, count: int, rows: Sequence[Fill]) -> Division | None:
+    """How to cut a loop over so many tiles, whose sums these are; None where it is too small."""
+    if work < LEAST:
+        return None
+    elements = sum(map(Division.stride, rows))
+    pieces = min(MOST, work // GRAIN, count)
+    if elements:
+        pieces = min(pieces, ROWS // elements, work // (SUMMED * elements))
+    pieces -= pieces % EVEN if pieces > EVEN else 0
+    return Division(0, pieces, 1, tuple(rows)) if pieces > 1 else None
 
 
 def _work(body: Body) -> int:

@@ -6,18 +6,15 @@ Steps that are equal up to their buffers are one function.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence, Set
-from math import prod
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from chainrule.backends.llvm import assembly, blas, lapack
-from chainrule.backends.llvm.assembly import I8, I64, PTR
+from chainrule.backends.llvm import blas, lapack
 from chainrule.backends.llvm.blas import MatrixProduct, matrix_product, product_function
 from chainrule.backends.llvm.body import Body, Fill
-from chainrule.backends.llvm.divide import Division, combination, division
-from chainrule.backends.llvm.emit import TYPES, Loop, kernel_function, piece_function
-from chainrule.backends.llvm.graph import KINDS
+from chainrule.backends.llvm.divide import Division, combination, divided_tiles, division
+from chainrule.backends.llvm.emit import kernel_function, piece_function
 from chainrule.backends.llvm.index import Unlowerable
 from chainrule.backends.llvm.kernels import Lowering
 from chainrule.backends.llvm.lapack import Factors, factors_function
@@ -25,9 +22,9 @@ from chainrule.backends.llvm.memory import Block, plan_memory
 from chainrule.backends.llvm.partition import Kernel, Layout, Partition, Plan, is_for_blas
 from chainrule.backends.llvm.schedule import Buffer, Step
 from chainrule.backends.llvm.target import Target
+from chainrule.backends.llvm.tile_code import TileBody, sums, tiles_function
 from chainrule.backends.llvm.tiles import Tiles
-from chainrule.ir.program import Atom, Equation, Literal, Program, Var
-from chainrule.ir.types import ArrayType
+from chainrule.ir.program import Equation, Literal, Program, Var
 
 _ATTEMPTS = 40
 T = TypeVar("T")
@@ -56,15 +53,6 @@ class Constants:
             alike = x.size == 1 or (x.size > 0 and bool((x == first).all()))
             self._known[a] = first if alike else None
         return self._known[a]
-
-
-class _Body(NamedTuple):
-    """The calls that compute one tile; sums over it to be added by a loop; where all that lies, and the bytes of it."""
-
-    calls: list[Step]
-    parts: list[Var]
-    places: dict[Any, int]
-    nbytes: int
 
 
 class Functions:
@@ -123,10 +111,11 @@ class Functions:
         piece = piece_function(self.module, name + "_piece", bodies, cut, slots, self.target)
         return Made(before, piece, serial("_after", combinations, cut.rows), cut)
 
-    def step(self, e: Equation, adds: Set[Var] = frozenset()) -> Step | None:
-        """The call that computes what is no kernel; None where it is left to NumPy."""
-        if isinstance(e.primitive, Tiles):
-            return self._tiles(e, e.primitive)
+    def steps(self, e: Equation) -> Sequence[Step | Equation]:
+        """The calls that compute what is no kernel; the equation itself where it is left to NumPy."""
+        return self._tiles(e, e.primitive) if isinstance(e.primitive, Tiles) else [self._step(e) or e]
+
+    def _step(self, e: Equation, adds: Set[Var] = frozenset()) -> Step | None:
         f = lapack.factors(e)
         if f is not None:
             return self._factors(e, f)
@@ -152,34 +141,27 @@ class Functions:
 
     # ---- loops over tiles
 
-    def _tiles(self, e: Equation, loop: Tiles) -> Step:
+    def _tiles(self, e: Equation, loop: Tiles) -> list[Step]:
+        """The calls of a loop; of one in pieces, and of what combines their rows."""
         bodies = [self._body(body, loop) for body, *_ in loop.turns]
-        scratch = Block(max(b.nbytes for b in bodies))
-        buffers: tuple[Buffer, ...] = (*e.args, *e.outs, scratch)
-        kind = assembly.FunctionType(assembly.VOID, [PTR] * (len(buffers) + 1))
-        function = assembly.Function(self.module, kind, f"tiles{len(self.loops)}", internal=True)
-        builder = assembly.Builder(function.append_basic_block("entry"))
-        pointer: dict[Buffer, Any] = dict(zip(buffers, function.args, strict=False))
-        for out, is_stacked in zip(e.outs, loop.stacked, strict=True):
-            if not is_stacked:
-                _clear(builder, pointer[out], out.type)
-        for (body, start, count, tile), made in zip(loop.turns, bodies, strict=True):
-            with Loop(builder, 0, count, 1) as turn:
-                at = builder.add(I64(start), builder.mul(turn, I64(tile)))
-                own = _at_tile(builder, at, e, loop, body, pointer)
-                own.update(
-                    (v, builder.gep(pointer[scratch], [I64(n)], source_etype=I8)) for v, n in made.places.items()
-                )
-                for step in made.calls:
-                    builder.call(step.function, [*(own[a] for a in step.buffers), function.args[-1]])
-                for out, v in zip(e.outs, body.outputs, strict=True):
-                    if v in made.parts:
-                        _add(builder, own[v], pointer[out], out.type)
-        builder.ret_void()
-        self.loops.append(f"tiles of {loop.tile} along an axis of {loop.extent}")
-        return Step(function, buffers)
+        nbytes = max(b.nbytes for b in bodies)
+        work = loop.flops([a.type for a in e.args], [o.type for o in e.outs], e.params)
+        cut = divided_tiles(work, loop.turns[0][2], sums(e, loop))
+        name = f"tiles{len(self.loops)}"
+        function = tiles_function(self.module, name, e, bodies, cut)
+        self.loops.append(_told(loop, cut))
+        buffers: list[Buffer] = [*e.args, *e.outs]
+        if cut is None:
+            return [Step(function, [*buffers, Block(nbytes)])]
+        combinations = [combination(row, cut.pieces, len(buffers) + k) for k, row in enumerate(cut.rows)]
+        buffers += map(cut.buffer, cut.rows)
+        shared = Step(function, buffers, cut.pieces, nbytes)
+        if not combinations:
+            return [shared]
+        after = kernel_function(self.module, name + "_after", combinations, cut.rows, len(buffers), self.target)
+        return [shared, Step(after, buffers)]
 
-    def _body(self, body: Program, loop: Tiles) -> _Body:
+    def _body(self, body: Program, loop: Tiles) -> TileBody:
         """The calls of a body; its transposed arguments are kept, since they are read many times."""
         program = blas.arranged(body, is_for_blas)
         sums = [a for a, s in zip(program.outputs, loop.stacked, strict=True) if isinstance(a, Var) and not s]
@@ -194,7 +176,7 @@ class Functions:
 
         calls, parts = _settled(program, make, forced)
         elsewhere = {*program.inputs, *(a for a in program.outputs if isinstance(a, Var))}.difference(parts)
-        return _Body(calls, parts, *plan_memory([*(c.buffers for c in calls), parts], elsewhere))
+        return TileBody(calls, parts, *plan_memory([*(c.buffers for c in calls), parts], elsewhere))
 
     def _within(self, step: Kernel | Equation, plan: Plan, adds: Set[Var]) -> Step:
         """The call of a step of a body."""
@@ -202,7 +184,7 @@ class Functions:
             lowering = Lowering(step, plan, self.uniform)
             made = self.kernel(lowering, adds, in_pieces=False)
             return Step(made.whole, (*lowering.reads, *lowering.writes))
-        call = self.step(step, adds)
+        call = self._step(step, adds)
         if call is None:
             raise Unlowerable("an operation of NumPy within a loop over tiles")
         return call
@@ -229,30 +211,7 @@ def _can_add(plan: Plan, v: Var) -> bool:
     return matrix_product(e) is not None if e in plan.steps else plan.layout.is_fence(e)
 
 
-def _clear(builder: Any, pointer: Any, t: ArrayType) -> None:
-    kind = TYPES[KINDS[t.dtype]]
-    with Loop(builder, 0, t.size, 1) as i:
-        builder.store(assembly.Constant(kind, 0.0), builder.gep(pointer, [i], source_etype=kind))
-
-
-def _add(builder: Any, part: Any, whole: Any, t: ArrayType) -> None:
-    kind = TYPES[KINDS[t.dtype]]
-    with Loop(builder, 0, t.size, 1) as i:
-        source, target = (builder.gep(p, [i], source_etype=kind) for p in (part, whole))
-        builder.store(builder.fadd(builder.load(target, typ=kind), builder.load(source, typ=kind)), target)
-
-
-def _at_tile(
-    builder: Any, at: Any, e: Equation, loop: Tiles, body: Program, pointer: dict[Buffer, Any]
-) -> dict[Buffer, Any]:
-    """Where the inputs and outputs of a body lie for the tile that begins at a place of the axis."""
-
-    def moved(a: Atom, is_tiled: bool) -> Any:
-        if not is_tiled:
-            return pointer[a]
-        row = prod(a.type.shape[1:]) * a.type.dtype.itemsize
-        return builder.gep(pointer[a], [builder.mul(at, I64(row))], source_etype=I8)
-
-    own: dict[Buffer, Any] = {v: moved(a, s) for v, a, s in zip(body.inputs, e.args, loop.sliced, strict=True)}
-    own.update((v, moved(a, s)) for v, a, s in zip(body.outputs, e.outs, loop.stacked, strict=True))
-    return own
+def _told(loop: Tiles, cut: Division | None) -> str:
+    """A loop in words."""
+    pieces = "" if cut is None else f", in {cut.pieces} pieces"
+    return f"tiles of {loop.tile} along an axis of {loop.extent}{pieces}"

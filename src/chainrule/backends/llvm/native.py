@@ -28,7 +28,7 @@ from chainrule.backends.llvm.index import Unlowerable
 from chainrule.backends.llvm.inline import decide_inlining
 from chainrule.backends.llvm.kernels import Lowering
 from chainrule.backends.llvm.left import why_left
-from chainrule.backends.llvm.memory import plan_memory
+from chainrule.backends.llvm.memory import LINE, plan_memory
 from chainrule.backends.llvm.partition import Kernel, Partition, Plan, is_for_blas
 from chainrule.backends.llvm.pool import empty
 from chainrule.backends.llvm.schedule import (
@@ -56,11 +56,14 @@ _building = threading.RLock()
 
 
 class Run(NamedTuple):
-    """A step of native code: its function, the row, and the number of pieces that threads share, 0 where it is whole."""
+    """A step of native code: its function and the row; the number of pieces that threads share, 0 where it is whole, and the
+    bytes of memory that each thread needs for them.
+    """
 
     name: str
     row: int
     pieces: int = 0
+    scratch: int = 0
 
 
 class Code:
@@ -119,7 +122,7 @@ class Code:
             if isinstance(step, Kernel):
                 found += self._kernel(Lowering(step, plan, self.functions.uniform))
             else:
-                found.append(self.functions.step(step) or step)
+                found += self.functions.steps(step)
         return found
 
     def _kernel(self, lowering: Lowering) -> list[Step]:
@@ -160,8 +163,8 @@ class Code:
         """The function of nodes that follow each other, or of one call in pieces."""
         first = nodes[0]
         if first not in known:
-            pieces = first.pieces if isinstance(first, Call) else 0
-            known[first] = Run(f"{'pieces' if pieces else 'stretch'}{len(known)}", 0, pieces)
+            pieces, scratch = (first.pieces, first.scratch) if isinstance(first, Call) else (0, 0)
+            known[first] = Run(f"{'pieces' if pieces else 'stretch'}{len(known)}", 0, pieces, scratch)
             Stretch(self.module, known[first].name, self._locate, in_pieces=pieces > 0).fill(nodes)
         return known[first]
 
@@ -244,22 +247,51 @@ def _built(program: Program) -> tuple[int, Program, Code]:
     return *last, build(last[1], host())
 
 
-class _Shared:
-    """A kernel in pieces, run by as many threads as there are."""
+class _Scratch:
+    """Memory that threads have for themselves while they run pieces: as much as was ever in use at once."""
 
-    def __init__(self, address: int, row: int, pieces: int) -> None:
-        self._function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)(address)
-        self._row = row
-        self._pieces = pieces
+    def __init__(self, nbytes: int) -> None:
+        self._nbytes = nbytes
+        self._free: list[Any] = []
+
+    def take(self) -> Any:
+        """A block that nobody else has."""
+        try:
+            return self._free.pop()
+        except IndexError:
+            return np.empty(self._nbytes + LINE, np.uint8)
+
+    def give_back(self, block: Any) -> None:
+        self._free.append(block)
+
+
+class _Shared:
+    """A step in pieces, run by as many threads as there are."""
+
+    def __init__(self, address: int, step: Run, scratch: _Scratch) -> None:
+        arguments = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p)
+        self._function = ctypes.CFUNCTYPE(None, *arguments)(address)
+        self._step, self._scratch = step, scratch
 
     def __call__(self, table: Any, alive: Any) -> None:
         """Run all pieces; `alive` is kept until the last thread is done."""
         taken = ctypes.c_int64(0)
 
         def work(_alive: Any = alive) -> None:
-            self._function(table, self._row, ctypes.byref(taken))
+            if not self._step.scratch:
+                self._function(table, self._step.row, ctypes.byref(taken), None)
+                return
+            block = self._scratch.take()
+            self._function(table, self._step.row, ctypes.byref(taken), _aligned(block))
+            self._scratch.give_back(block)
 
-        share(work, self._pieces)
+        share(work, self._step.pieces)
+
+
+def _aligned(block: Any) -> int:
+    """The first address in a block at which a line of the cache begins."""
+    start: int = block.__array_interface__["data"][0]
+    return start + -start % LINE
 
 
 class Frame:
@@ -269,9 +301,8 @@ class Frame:
         self.status = ctypes.c_int32(0)
         self.table = (ctypes.c_void_p * native.code.entries)()
         self.table[0] = ctypes.addressof(self.status)
-        self.memory = np.empty(native.code.workspace + 64, np.uint8)
-        start = self.memory.__array_interface__["data"][0]
-        start += -start % 64
+        self.memory = np.empty(native.code.workspace + LINE, np.uint8)
+        start = _aligned(self.memory)
         offset = start - self.memory.__array_interface__["data"][0]
         self.table[WORKSPACE] = start
         self.views: dict[Var, Any] = {
@@ -305,11 +336,12 @@ class Native(Executable):
         function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)
         known: dict[str, Any] = {}
         found: list[Any] = []
+        scratch = _Scratch(max((s.scratch for s in self.code.steps if isinstance(s, Run)), default=0))
         for s in self.code.steps:
             if isinstance(s, Equation):
                 found.append(s)
             elif s.pieces:
-                found.append(_Shared(self.loaded.addresses[s.name], s.row, s.pieces))
+                found.append(_Shared(self.loaded.addresses[s.name], s, scratch))
             else:
                 found.append((known.setdefault(s.name, function(self.loaded.addresses[s.name])), s.row))
         return found

@@ -27,11 +27,15 @@ Buffer = Atom | Block
 
 
 class Step(NamedTuple):
-    """A function of the module on buffers, in so many pieces that threads share; 0 where it is whole."""
+    """A function of the module on buffers, in so many pieces that threads share; 0 where it is whole.
+
+    One in pieces may take `scratch` bytes of memory after its buffers, which is the thread's own.
+    """
 
     function: Any
     buffers: Sequence[Buffer]
     pieces: int = 0
+    scratch: int = 0
 
 
 @dataclass(eq=False)
@@ -41,6 +45,7 @@ class Call:
     function: Any
     rows: list[list[Ref]]
     pieces: int
+    scratch: int
 
 
 @dataclass(eq=False)
@@ -125,7 +130,7 @@ def _node(step: Step | Equation, scopes: Sequence[Scope]) -> Tree:
     if isinstance(step, Equation):
         at = scopes[0].body.places[step.outs[0]][0]
         return ByNumpy(step, [s.equation(at) for s in scopes])
-    return Call(step.function, [[s.ref(a) for a in step.buffers] for s in scopes], step.pieces)
+    return Call(step.function, [[s.ref(a) for a in step.buffers] for s in scopes], step.pieces, step.scratch)
 
 
 def touched(nodes: Sequence[Tree], row: int = 0) -> Iterator[list[Buffer]]:
@@ -159,12 +164,13 @@ def is_native(node: Tree) -> bool:
 class Stretch:
     """The function name(table, row) that runs a few nodes; the table holds pointers: the status, the workspace, the buffers.
 
-    That of a call in pieces takes the place of a counter as well, and runs the next piece until none is left; all threads call it.
+    That of a call in pieces takes the place of a counter and memory of the thread's own as well, and runs the next piece until
+    none is left; all threads call it.
     """
 
     def __init__(self, module: Any, name: str, locate: Callable[[Ref], tuple[int, int]], *, in_pieces: bool) -> None:
         self.module = module
-        arguments = [PTR, I64, PTR] if in_pieces else [PTR, I64]
+        arguments = [PTR, I64, PTR, PTR] if in_pieces else [PTR, I64]
         self.function = assembly.Function(module, assembly.FunctionType(assembly.VOID, arguments), name)
         self.builder = assembly.Builder(self.function.append_basic_block("entry"))
         self.locate = locate
@@ -208,7 +214,8 @@ class Stretch:
         piece = b.atomic_rmw("add", self.function.args[2], I64(1), "monotonic")
         b.cbranch(b.icmp_signed("<", piece, I64(call.pieces)), body, done)
         b.position_at_end(body)
-        b.call(call.function, [*arguments, piece])
+        scratch = [self.function.args[3]] if call.scratch else []
+        b.call(call.function, [*arguments[:-1], *scratch, arguments[-1], piece])
         b.branch(head)
         b.position_at_end(done)
 
