@@ -69,6 +69,7 @@ RIGHT = {
     "signal.convolve": (total(lambda x: signal.convolve(x, P)), X),
     "signal.correlate": (total(lambda x: signal.correlate(x, P)), X),
     "signal.fftconvolve": (total(lambda x: signal.fftconvolve(x, P)), X),
+    "signal.lfilter": (total(lambda x: signal.lfilter([1.0, 0.2], [1.0, 0.3], x)), X),
     "signal.resample": (total(lambda x: signal.resample(x, 5)), Y),
     "softmax": (total(softmax), X),
     "softplus": (total(special.softplus), X),
@@ -102,10 +103,9 @@ REFUSED = {
     "detrend": (total(signal.detrend), Y),
     "curve_fit": (lambda a: optimize.curve_fit(lambda t, b: b * t, P, a * P)[0][0], 0.7),
     "gaussian_kde": (lambda x: np.sum(stats.gaussian_kde(P)(x)), X),
-    "lfilter": (total(lambda x: signal.lfilter([1.0, 0.2], [1.0, 0.3], x)), X),
+    "filtfilt": (total(lambda x: signal.filtfilt([1.0, 0.2], [1.0, 0.3], x)), Y),
     "quad": (lambda a: integrate.quad(lambda t: np.sin(a * t), 0, 1)[0], 0.7),
     "root": (lambda a: optimize.root(lambda t: t - a, [0.0]).x[0], 0.7),
-    "sosfilt": (total(lambda x: signal.sosfilt([[1, 0.2, 0.1, 1, 0.1, 0.2]], x)), X),
 }
 
 

@@ -6,7 +6,7 @@ from chainrule.prims import contract, custom, elementwise, indexing, reduce, sha
 __all__ = ["contract", "custom", "elementwise", "indexing", "reduce", "shape"]
 
 _LATER = (
-    *("convolve", "cumulative", "cylinder", "distributions", "elliptic", "factors", "faddeeva", "fft"),
+    *("convolve", "cumulative", "cylinder", "distributions", "elliptic", "factors", "faddeeva", "fft", "filters"),
     *("linalg", "matrix_functions", "orthogonal", "search", "special", "substitution"),
 )
 ops.load_later([f"{__name__}.{room}" for room in _LATER])
