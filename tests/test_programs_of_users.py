@@ -10,7 +10,7 @@ import numpy as np
 import optree
 import pytest
 from numpy.polynomial import Chebyshev, Polynomial, chebyshev, hermite, legendre
-from scipy import integrate, linalg, optimize, signal, sparse, special, stats
+from scipy import integrate, interpolate, linalg, optimize, signal, sparse, special, stats
 from scipy.spatial import distance
 
 import chainrule as cr
@@ -134,6 +134,61 @@ def black_scholes_by_stats(p):
     S, K, T, r, s = p
     d1 = (np.log(S / K) + (r + s**2 / 2) * T) / (s * np.sqrt(T))
     return S * stats.norm.cdf(d1) - K * np.exp(-r * T) * stats.norm.cdf(d1 - s * np.sqrt(T))
+
+
+def moving_average_likelihood(p):
+    """Of an ARMA(1, 1) process, by its innovations."""
+    e = [0.0]
+    for t in range(1, len(SERIES)):
+        e.append(SERIES[t] - p[0] * SERIES[t - 1] - p[1] * e[t - 1])
+    return np.sum(stats.norm.logpdf(np.array(e[1:]), scale=np.exp(p[2])))
+
+
+def mixture_by_stats(p):
+    weights = special.log_softmax(p[:2])
+    return np.sum(special.logsumexp(weights + stats.norm.logpdf(SERIES[:, None], p[2:4], np.exp(p[4:])), axis=1))
+
+
+def truncated_normal(p):
+    """The likelihood of observations that are positive."""
+    scale = np.exp(p[1])
+    return np.sum(stats.truncnorm.logpdf(np.abs(SERIES), -p[0] / scale, np.inf, p[0], scale))
+
+
+def force_from_a_spline(p):
+    """A particle in a potential that was measured at some points: velocity Verlet, the force by the spline's derivative."""
+    x, v = p
+    for _ in range(10):
+        v = v - 0.05 * WELL(x, 1)
+        x = x + 0.1 * v
+        v = v - 0.05 * WELL(x, 1)
+    return WELL(x) + 0.5 * v**2 + x
+
+
+def orbital(p):
+    r, theta, phi = p
+    return (
+        np.abs(special.sph_harm_y(2, 1, theta, phi) * r * special.eval_genlaguerre(1, 5.0, r) * np.exp(-r / 3) + 0.1)
+        ** 2
+    )
+
+
+def pendulum_by_elliptic_functions(p):
+    """Where a pendulum that swings to an amplitude is after a time, less its period."""
+    amplitude, time = p
+    k = np.sin(amplitude / 2)
+    sn = special.ellipj(time, k**2)[0]
+    return 2 * np.arcsin(k * sn) - 4 * special.ellipk(k**2)
+
+
+def whitened(p):
+    c = np.array([[p[0], p[1]], [p[1], p[2]]])
+    return np.sum(np.linalg.solve(linalg.sqrtm(c), SERIES.reshape(2, -1)) ** 2) + np.trace(linalg.logm(c))
+
+
+def sums_of_polynomials(c):
+    f = (Polynomial(c) + Polynomial([1.0, 2]) - Polynomial([0.5, 1.0, 1.0, 2.0])).deriv()
+    return f(0.3) * f.integ(2, [1.0, c[0]], lbnd=0.2)(0.4)
 
 
 def soft_k_means(c):
@@ -261,6 +316,8 @@ def by_python(p):
 
 
 S, PARAMETERS = np.sin(np.arange(5.0)), np.array([0.3, 0.2, 0.4])
+SERIES = np.sin(np.arange(12.0) ** 1.3) + 0.1
+WELL = interpolate.CubicSpline(np.linspace(-3, 3, 9), np.linspace(-3, 3, 9) ** 2 / 2 + np.cos(np.arange(9.0)))
 SMOOTH = {
     "SciPy's Rosenbrock": (optimize.rosen, [1.2, 0.8, 1.1]),
     "Lorenz by Runge-Kutta": (lorenz_by_runge_kutta, [10, 28, 8 / 3]),
@@ -274,6 +331,14 @@ SMOOTH = {
     "hidden Markov model": (hidden_markov_model, np.linspace(-1, 1, 10)),
     "Black-Scholes": (black_scholes, [100, 95, 0.5, 0.02, 0.3]),
     "Black-Scholes by math": (black_scholes_by_math, [100, 95, 0.5, 0.02, 0.3]),
+    "Black-Scholes by scipy.stats": (black_scholes_by_stats, [100, 95, 0.5, 0.02, 0.3]),
+    "moving average by scipy.stats": (moving_average_likelihood, [0.4, 0.3, 0.1]),
+    "mixture by scipy.stats": (mixture_by_stats, [0.1, 0.2, -0.3, 0.4, 0.1, 0.3]),
+    "truncated normal by scipy.stats": (truncated_normal, [0.1, 0.3]),
+    "force from a spline": (force_from_a_spline, [0.3, 1.2]),
+    "spherical harmonics": (orbital, [0.3, 0.7, 1.1]),
+    "pendulum by elliptic functions": (pendulum_by_elliptic_functions, [0.7, 1.3]),
+    "covariance by a matrix root": (whitened, [1.5, 0.3, 2.0]),
     "soft k-means": (soft_k_means, np.arange(6) / 3),
     "attention": (attention, rng.normal(size=48)),
     "LSTM": (lstm, rng.normal(size=48)),
@@ -313,7 +378,7 @@ BRANCHING = {
     "Newton's method": (newton, [1.0, 1.0]),
     "SciPy's Newton": (lambda p: optimize.newton(lambda x: x**3 - p[0] * x - p[1], 1.5), [1.0, 1.0]),
     "np.vectorize": (lambda x: np.sum(np.vectorize(lambda t: t**2 if t > 0 else -t)(x)), [1.0, -2, 3]),
-    "Black-Scholes by scipy.stats": (black_scholes_by_stats, [100, 95, 0.5, 0.02, 0.3]),
+    "sums of Polynomials": (sums_of_polynomials, [1.0, 2, 3]),
     "plain Python": (by_python, PARAMETERS),
     "poly1d": (lambda c: (np.poly1d(c) * np.poly1d([1.0, 2])).deriv()(0.4), [1.0, 2, 3]),
 }

@@ -1,4 +1,6 @@
-"""Polynomials as NumPy's poly functions hold them: coefficients from the highest power to the constant."""
+"""Polynomials as NumPy's poly functions hold them, coefficients from the highest power to the constant; and what the classes of
+numpy.polynomial, which hold them the other way round, do by writing into arrays.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,7 @@ from chainrule.ir.primitive import ops
 from chainrule.numpy.arguments import as_array, decide, in_dtype
 from chainrule.numpy.joining import concatenate
 from chainrule.numpy.numerical import convolve
+from chainrule.trace.intercept import intercepts
 from chainrule.trace.numpy_protocols import implements
 
 
@@ -144,3 +147,52 @@ def roots(p: Any) -> Any:
     below = np.eye(n - 1, n, dtype=p.dtype)
     found = np.linalg.eigvals(concatenate([(-p[1:] / p[0])[None, :], below]))
     return concatenate([found, np.zeros(at_zero, found.dtype)]) if at_zero else found
+
+
+# ---- numpy.polynomial: sums in every basis, derivatives and integrals in that of powers
+
+_SERIES = "numpy.polynomial.polyutils"
+
+
+def _ended(c: Any, n: int) -> Any:
+    return c if c.size == n else concatenate([c, np.zeros(n - c.size, c.dtype)])
+
+
+def _sum_of_series(sign: int, c1: Any, c2: Any) -> Any:
+    from numpy.polynomial.polyutils import as_series, trimseq
+
+    a, b = as_series([c1, c2])
+    n = max(a.size, b.size)
+    return trimseq(_ended(a, n) + sign * _ended(b, n))
+
+
+@intercepts(_SERIES, "_add")
+def series_add(c1: Any, c2: Any) -> Any:
+    """The sum of two series."""
+    return _sum_of_series(1, c1, c2)
+
+
+@intercepts(_SERIES, "_sub")
+def series_subtract(c1: Any, c2: Any) -> Any:
+    """The difference of two series."""
+    return _sum_of_series(-1, c1, c2)
+
+
+@intercepts("numpy.polynomial.polynomial:Polynomial", "_der")
+def power_series_derivative(c: Any, m: int = 1, scl: Any = 1, axis: int = 0) -> Any:
+    """polyder of numpy.polynomial, of one polynomial."""
+    for _ in range(m):
+        c = scl * (c[1:] * np.arange(1, c.size)) if c.size > 1 else 0.0 * c
+    return c
+
+
+@intercepts("numpy.polynomial.polynomial:Polynomial", "_int")
+def power_series_integral(c: Any, m: int = 1, k: Any = (), lbnd: Any = 0, scl: Any = 1, axis: int = 0) -> Any:
+    """polyint of numpy.polynomial, of one polynomial: zero at lbnd, plus a constant each time."""
+    constants = list(k) if np.iterable(k) else [k]
+    constants += [0.0] * (m - len(constants))
+    for i in range(m):
+        c = concatenate([np.zeros(1), scl * c / np.arange(1, c.size + 1)])
+        start = polyval(c[::-1], lbnd)
+        c = concatenate([np.reshape(constants[i] - start, (1,)), c[1:]])
+    return c

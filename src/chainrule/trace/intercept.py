@@ -238,7 +238,13 @@ class _Methods:
         self.of = of
         keys = [key for key in _ours if key[0] == name]
         self.before = {key[1]: of.__dict__[key[1]] for key in keys}
-        self.functions = {key[1]: _wrapper(key)(self.before[key[1]], _ours[key]) for key in keys}
+        self.functions = {key[1]: self._made(key, self.before[key[1]]) for key in keys}
+
+    @staticmethod
+    def _made(key: tuple[str, str], original: Any) -> Any:
+        if isinstance(original, staticmethod):
+            return staticmethod(_wrapper(key)(original.__func__, _ours[key]))
+        return _wrapper(key)(original, _ours[key])
 
     def install(self) -> None:
         for name, function in self.functions.items():
