@@ -23,10 +23,14 @@ from chainrule.linear import (
     Slice,
     SumOver,
     WeightedSum,
+    ZeroDiagonal,
+    algebra,
+    forms,
 )
-from chainrule.linear.algebra import Composition, Total, add, compose, density, to_dense, total, transpose
-from chainrule.linear.forms import Dense, Einsum, Entries, as_einsum
+from chainrule.linear.algebra import Composition, Total, Transposed, add, compose, to_dense, transpose
+from chainrule.linear.forms import Dense, Einsum, Entries, as_einsum, as_entries
 from chainrule.linear.maps import Slot
+from chainrule.linear.strong import strong_products
 
 F = np.dtype(float)
 
@@ -36,11 +40,11 @@ def of(*shape):
 
 
 def some_maps(seed=0):
-    """Maps between arrays of shapes (3, 4), (4,), (12,), (3, 1) and ()."""
+    """Maps between arrays of shapes (3, 4), (4,), (12,), (3, 1), () and some more."""
     rng = np.random.default_rng(seed)
     r = rng.standard_normal
     i = np.array([2, 0, 2, 1])
-    matrix = r((12, 12))
+    matrix = r((4, 12))
     yield from (
         Scale(2.0, of(3, 4), of(3, 4)),
         Scale(-1, of(4), of(3, 4)),
@@ -58,6 +62,9 @@ def some_maps(seed=0):
         SumOver((0,), of(12), of()),
         Expand(of(), (4,)),
         Expand(of(4), (3, 4)),
+        Expand(of(3, 4), (2, 3, 4)),
+        SumOver((0,), of(2, 3, 4), of(3, 4)),
+        ZeroDiagonal(r((3, 4)), of(3, 4), of(3, 4)),
         Reshape(of(3, 4), (12,)),
         Reshape(of(12), (3, 4)),
         Reshape(of(3, 1), (1, 3)),
@@ -77,11 +84,11 @@ def some_maps(seed=0):
         Dense(r((4, 3, 4)), (3, 4), (4,), F),
         Permute((1, 0), of(3, 4)),
         Permute((1, 0), of(4, 3)),
-        Implicit(lambda t: matrix @ t, lambda ct: matrix.T @ ct, of(12), of(12)),
+        Implicit(lambda t: matrix @ t, lambda ct: matrix.T @ ct, of(12), of(4)),
         Entries(np.array([0, 3, 3]), np.array([1, 1, 2]), r(3), (4,), (4,), F),
         Entries(np.array([0, 3, 3]), np.array([1, 11, 2]), r(3), (12,), (4,), F),
         Composition(Scale(3.0, of(12), of(12)), Reshape(of(3, 4), (12,))),
-        Total(Scale(3.0, of(4), of(4)), Diagonal(r(4), of(4), of(4))),
+        Total(SumOver((0,), of(3, 4), of(4)), WeightedSum(r((3, 4)), (0,), of(3, 4), of(4))),
     )
 
 
@@ -106,7 +113,9 @@ def agrees(m, matrix):
     np.testing.assert_allclose(matrix_of(m), matrix, atol=1e-12)
     np.testing.assert_allclose(adjoint_matrix_of(m), matrix, atol=1e-12)
     np.testing.assert_allclose(to_dense(m).reshape(matrix.shape), matrix, atol=1e-12)
-    found = m.pattern().toarray()
+    pattern = m.pattern()
+    assert pattern.has_canonical_format
+    found = pattern.toarray()
     assert not np.any((np.abs(matrix) > 1e-12) & ~found)
     return found
 
@@ -138,6 +147,12 @@ def test_a_transpose_takes_the_type_that_it_is_told():
         assert transpose(m, single).in_dtype == single
 
 
+def test_sums_of_one_structure_keep_it():
+    diagonal, sums = Diagonal(np.arange(4.0), of(4), of(4)), SumOver((0,), of(3, 4), of(4))
+    assert isinstance(add(diagonal, Scale(2.0, of(4), of(4))), Einsum)
+    assert isinstance(add(sums, sums), Einsum)
+
+
 def test_sums_of_sparse_maps_are_sparse_and_those_with_a_full_matrix_are_full():
     full = Contract(np.ones((4, 4)), (1,), (0, 1), (0,), of(4), of(4))
     reverse, diagonal = Slice((slice(None, None, -1),), of(4), of(4)), Diagonal(np.arange(4.0), of(4), of(4))
@@ -147,6 +162,68 @@ def test_sums_of_sparse_maps_are_sparse_and_those_with_a_full_matrix_are_full():
     assert isinstance(add(reverse, full), Dense)
     assert isinstance(add(diagonal, reverse), Entries)
     assert isinstance(add(Scale(2.0, of(3, 3), of(3, 3)), Permute((1, 0), of(3, 3))), Entries)
+
+
+def test_what_cannot_be_written_out_is_kept_beside_a_full_matrix():
+    full = Contract(np.ones((4, 4)), (1,), (0, 1), (0,), of(4), of(4))
+    some = Implicit(lambda t: 2 * t, lambda ct: 2 * ct, of(4), of(4))
+    assert isinstance(add(full, some), Total)
+    assert isinstance(add(some, full), Total)
+
+
+def test_maps_of_too_many_entries_are_kept_as_they_are(monkeypatch):
+    def limit(most):
+        for module in (algebra, forms):
+            monkeypatch.setattr(module, "MOST_ENTRIES", most)
+
+    full = Contract(np.ones((3, 4)), (1,), (0, 1), (0,), of(4), of(3))
+    ends = Slice((slice(None, None, 3),), of(4), of(2))
+    first, second = np.array([0, 1, 1]), np.array([0, 0, 2])
+    outer, inner = Entries(first, first, None, (2,), (2,), F), Entries(first, second, None, (3,), (2,), F)
+    for most, kind in ((12, Dense), (11, Total)):
+        limit(most)
+        assert isinstance(add(full, Entries(second, second, None, (4,), (3,), F)), kind)
+    for most, kind in ((5, Entries), (4, Composition)):  # each entry of outer meets those of inner in its column's row
+        limit(most)
+        assert isinstance(compose(outer, inner), kind)
+    limit(12)
+    assert len(as_entries(full).rows) == 12
+    limit(11)
+    assert as_entries(full) is None
+    assert isinstance(as_entries(ends), Entries)
+
+
+def test_reshapes_that_add_and_drop_axes_of_one_are_einsums():
+    for before, after in (((3, 1), (1, 3)), ((1, 2, 1, 3), (2, 3, 1)), ((2, 3), (2, 1, 3)), ((), (1, 1))):
+        m = as_einsum(Reshape(of(*before), after))
+        assert (m.in_shape, m.out_shape) == (before, after)
+        assert to_dense(m).ravel().tolist() == np.eye(int(np.prod(before))).ravel().tolist()
+    assert as_einsum(Reshape(of(2, 3), (3, 2))) is None
+    assert as_einsum(Reshape(of(2, 2), (4,))) is None
+
+
+def test_recorded_indices_have_no_entries():
+    def f(i, t):
+        scatter = Scatter((Slot(0),), [i], of(3), (4,))
+        assert as_entries(scatter) is None
+        assert as_entries(Gather((Slot(0),), [i], of(4), of(3))) is None
+        return compose(Diagonal(np.arange(4.0), of(4), of(4)), scatter).apply(t)
+
+    found = cr.program(f)(np.array([0, 1, 2]), np.ones(3))
+    assert found(np.array([3, 1, 1]), np.arange(1.0, 4))[0].tolist() == [0, 5, 0, 3]
+
+
+def test_patterns_of_compositions_hold_any_number_of_paths():
+    for n in (2, 256, 512):
+        row = Implicit(np.sum, lambda ct: np.full(n, ct), of(n), of())
+        column = Implicit(lambda t: np.full(n, t), np.sum, of(), of(n))
+        assert Composition(row, column).pattern().toarray().tolist() == [[True]]
+        assert Composition(column, row).pattern().nnz == n * n
+
+
+def test_a_map_of_single_precision_is_written_out_in_it():
+    single = ArrayType((2,), np.dtype(np.float32))
+    assert to_dense(Implicit(lambda t: 2 * t, lambda ct: 2 * ct, single, single)).dtype == np.float32
 
 
 def test_transposes_of_entries_are_entries():
@@ -161,18 +238,6 @@ def test_structured_maps_stay_structured():
     diagonal = compose(Diagonal(np.ones(4), of(4), of(4)), Diagonal(np.ones(4), of(4), of(4)))
     assert isinstance(diagonal, Einsum)
     assert diagonal.multiplications() == 4
-    assert density(diagonal) == 0.25
-    assert density(SumOver((0,), of(3, 4), of(4))) == 0.25
-
-
-def test_a_total_adds_each_term_once():
-    terms = [
-        Scale(2.0, of(4), of(4)),
-        Slice((slice(None, None, -1),), of(4), of(4)),
-        Diagonal(np.arange(4.0), of(4), of(4)),
-    ]
-    agrees(total(terms), sum(matrix_of(m) for m in terms))
-    assert total(terms[:1]) is terms[0]
 
 
 def test_a_map_of_no_inputs_is_written_out_as_no_columns():
@@ -203,16 +268,78 @@ def test_maps_record_on_tracers():
     cr.check_grads(product, (d, w, t), order=2)
 
 
-def test_selection_beats_infinite_partial():
-    with np.errstate(all="ignore"):
-        chosen = compose(Mask(np.array([True, False]), of(2), of(2)), Diagonal(np.array([1.0, np.inf]), of(2), of(2)))
-    assert to_dense(chosen).tolist() == [[1.0, 0.0], [0.0, 0.0]]
+BAD = np.array([np.inf, np.nan, 2.0])
+SOME = np.array([0.0, 0.0, 1.0])
 
 
-def test_selection_beats_what_is_infinite_on_the_way_back_too():
-    mask = as_einsum(Mask(np.array([True, False]), of(2), of(2)))
-    with np.errstate(all="ignore"):
-        assert transpose(mask).apply(np.array([1.0, np.inf])).tolist() == [1.0, 0.0]
+@np.errstate(invalid="ignore")
+def test_zeros_stay_zero_where_maps_are_multiplied_out():
+    bad, columns = Diagonal(BAD, of(3), of(3)), np.arange(3)
+    for m in (as_einsum(bad), Entries(columns, columns, BAD, (3,), (3,), F), add(bad, Scale(2.0, of(3), of(3)))):
+        expected = np.array([0, 0, to_dense(m)[2, 2]])
+        np.testing.assert_array_equal(m.apply(SOME), expected)
+        assert np.isnan(m.adjoint(SOME)[0])
+        with strong_products():
+            np.testing.assert_array_equal(m.adjoint(SOME), expected)
+    spread = as_einsum(Diagonal(BAD[:, None], of(2), of(3, 2)))
+    np.testing.assert_array_equal(spread.apply(np.array([0.0, 1.0])).T, [[0, 0, 0], BAD])
+
+
+def in_forms(m):
+    """A map of vectors as an Einsum and as Entries, with what it selects."""
+    einsum = as_einsum(m)
+    n = len(einsum.weights)
+    at = np.arange(n)
+    yield einsum
+    yield Entries(at, at, einsum.weights, (n,), (n,), F, selects=einsum.selects)
+
+
+@np.errstate(invalid="ignore")
+def test_what_a_mask_does_not_select_is_zero_in_every_order():
+    mask, zeros = Mask(SOME == 1, of(3), of(3)), ZeroDiagonal(SOME, of(3), of(3))
+    bad, twice = Diagonal(BAD, of(3), of(3)), Scale(2.0, of(3), of(3))
+    for selection, (of_selection, of_bad) in itertools.product(
+        (mask, zeros), zip(zip(in_forms(mask), in_forms(zeros), strict=True), in_forms(bad), strict=True)
+    ):
+        chosen = of_selection[selection is zeros]
+        for product in (
+            compose(chosen, of_bad),
+            compose(of_bad, chosen),
+            compose(twice, chosen),
+            compose(chosen, twice),
+        ):
+            assert product.selects
+            np.testing.assert_array_equal(to_dense(product), np.diag([0.0, 0.0, 2.0]))
+            for m in (product, transpose(product)):
+                np.testing.assert_array_equal(m.apply(BAD), [0, 0, 4])
+                np.testing.assert_array_equal(m.adjoint(BAD), [0, 0, 4])
+                np.testing.assert_array_equal(to_dense(compose(m, of_bad)), np.diag([0.0, 0.0, 4.0]))
+                np.testing.assert_array_equal(to_dense(compose(of_bad, m)), np.diag([0.0, 0.0, 4.0]))
+        np.testing.assert_array_equal(add(chosen, chosen).apply(BAD), [0, 0, 4])
+
+
+@np.errstate(invalid="ignore")
+def test_a_coefficient_of_zero_selects_nothing():
+    for m in in_forms(Diagonal(SOME, of(3), of(3))):
+        for made in (m, compose(m, Scale(2.0, of(3), of(3))), transpose(m), add(m, m)):
+            assert np.isnan(made.apply(BAD)[:2]).all()
+
+
+@np.errstate(all="ignore")
+def test_a_recorded_selection_beats_what_becomes_infinite_later():
+    def product(d, t):
+        return compose(
+            Diagonal(d, of(3), of(3)), Entries(*[np.arange(3)] * 2, 1 * SOME, (3,), (3,), F, selects=True)
+        ).apply(t)
+
+    def reverse(d, t):
+        return compose(
+            Entries(*[np.arange(3)] * 2, 1 * SOME, (3,), (3,), F, selects=True), Diagonal(d, of(3), of(3))
+        ).apply(t)
+
+    for f in (product, reverse):
+        recorded = cr.program(f)(np.ones(3), np.ones(3))
+        np.testing.assert_array_equal(recorded(BAD, np.ones(3))[0], [0, 0, 2])
 
 
 def test_transposes_of_real_maps_into_complex_ones_take_real_parts():
@@ -226,7 +353,11 @@ def test_transposes_of_real_maps_into_complex_ones_take_real_parts():
         found = transpose(as_einsum(m), z).apply(c)
         assert found.dtype == F
         np.testing.assert_array_equal(found, expected)
-    assert isinstance(transpose(as_einsum(Diagonal(np.ones(2), of(2), of(2)))), Einsum)
+    entries = Entries(np.arange(2), np.arange(2), d, (2,), (2,), F)
+    for m in (as_einsum(Diagonal(d, of(2), ArrayType((2,), z))), entries):
+        assert isinstance(transpose(m), Transposed)
+        np.testing.assert_allclose(transpose(m).apply(c), (d * c).real)
+    assert isinstance(transpose(Diagonal(np.ones(2), of(2), of(2))), Einsum)
     assert isinstance(transpose(as_einsum(Diagonal(d, ArrayType((2,), z), ArrayType((2,), z))), z), Einsum)
 
 
@@ -239,11 +370,22 @@ def test_a_map_at_an_index_has_that_part_of_the_matrix():
     np.testing.assert_array_equal(to_dense(m.at({row: 2, column: 1})), w[2, 1])
     total = as_einsum(SumOver((0, 1), of(3, 4), of()))
     np.testing.assert_array_equal(to_dense(total.at({total.inner[0]: 2})), np.ones(4))
+    w = np.random.default_rng(4).standard_normal((2, 5, 4))
+    tensor = as_einsum(Contract(w, (2,), (0, 1, 2), (0, 1), of(4), of(2, 5)))
+    found = compose(Scale(3.0, of(2, 5), of(2, 5)), tensor).at({tensor.outer[1]: 3})
+    np.testing.assert_array_equal(to_dense(found), 3 * w[:, 3])
+    with np.errstate(invalid="ignore"):
+        mask = as_einsum(Mask(np.array([[True, False]] * 3), of(3, 1), of(3, 2)))
+        np.testing.assert_array_equal(mask.at({mask.inner[1]: 0}).apply(np.full(3, np.inf)), [[np.inf, 0]] * 3)
 
 
 def test_an_identity_of_another_type_is_no_identity():
+    single = ArrayType((2,), np.dtype(np.float32))
+    narrowed = compose(Scale(1.0, single, single), Scale(1.0, of(2), single))
+    assert narrowed.apply(np.ones(2)).dtype == np.float32
     outer, same = Diagonal(np.ones(2), of(2), of(2)), Scale(1.0, of(2), of(2))
     assert compose(outer, same) is outer
+    assert compose(same, outer) is outer
     assert compose(Conjugate(ArrayType((2,), np.dtype(complex))), same).in_dtype == F
 
 
@@ -256,6 +398,12 @@ def test_multiplications_are_counted():
     rows, columns = np.array([0, 3, 3]), np.array([1, 1, 2])
     assert Entries(rows, columns, np.ones(3), (4,), (4,), F).multiplications() == 3
     assert Entries(rows, columns, None, (4,), (4,), F).multiplications() == 0
+    columnwise = Diagonal(np.ones((3, 1)), of(4), of(3, 4))
+    assert as_einsum(columnwise).multiplications() == 12
+    assert compose(Diagonal(np.ones(3), of(3), of(3)), SumOver((1,), of(3, 4), of(3))).multiplications() == 3
+    matrix = Implicit(lambda t: t, lambda ct: ct, of(4), of(4))
+    assert Composition(columnwise, matrix).multiplications() == 28
+    assert Total(matrix, Diagonal(np.ones(4), of(4), of(4))).multiplications() == 20
 
 
 def test_a_composition_converts_between_its_parts():

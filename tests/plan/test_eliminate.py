@@ -1,12 +1,14 @@
 """Elimination in the planned order gives the Jacobian, with exactly the multiplications predicted, and as code like any other."""
 
+import itertools
+
 import numpy as np
 import pytest
 
 import chainrule as cr
 from chainrule.errors import DifferentiationError
 from chainrule.ir.primitive import ops
-from chainrule.plan import eliminate
+from chainrule.plan import eliminate, vertices
 from chainrule.transforms.linearised import linearise
 
 X = np.random.default_rng(0).uniform(0.3, 1.2, 6)
@@ -63,6 +65,37 @@ def test_predicted_multiplications_are_exact(f, monkeypatch):
     assert sum(count) == predicted
     chosen = {o.kind: o.multiplications for o in cr.plan(cr.jacobian(f), X).orders}
     assert chosen["elimination"] <= min(chosen["forward"], chosen["reverse"])
+
+
+def kept(x):
+    return np.where(x > 0, x, 0.0)
+
+
+MASKED = [
+    lambda x: np.sqrt(kept(x[::-1])),
+    lambda x: np.sqrt(kept(x)[np.array([0, 2, 1, 1])]),
+    lambda x: np.sqrt(kept(x))[np.array([0, 2, 1, 1])],
+    lambda x: kept(3 * np.sqrt(x)[::-1]),
+    lambda x: kept(x[::-1] * np.sqrt(x)),
+]
+
+
+@pytest.mark.parametrize("f", MASKED)
+def test_masks_win_over_infinite_partials_in_every_order(f):
+    x = np.array([0.0, 1.0, 4.0])
+    with np.errstate(all="ignore"):
+        expected = cr.jacfwd(f)(x)
+        graph = linearise(lambda leaves: [f(leaves[0])], [x])
+        between = sorted({s for edges in graph.incoming for s, _ in edges} - {*graph.inputs, *graph.roots})
+        for order in itertools.permutations(between):
+            ((found,),) = vertices.jacobian(graph, order)
+            np.testing.assert_allclose(found, expected)
+        small = eliminate.scalars(graph)
+        inner = sorted({v for pair in small.edges for v in pair} - {*small.inputs, *small.outputs})
+        for order in (inner, inner[::-1]):
+            np.testing.assert_allclose(eliminate.jacobian(graph, order), expected)
+        staged = cr.jit(cr.jacobian(f, mode="elimination"), backend="numpy")
+        np.testing.assert_allclose([staged(x + 1), staged(x)][1], expected)
 
 
 def test_elimination_of_trees():

@@ -8,7 +8,6 @@ records on tracers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import singledispatch
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -26,13 +25,17 @@ from chainrule.linear.forms import (
     Entries,
     Ints,
     Labels,
+    Times,
     aligned,
     as_einsum,
     as_entries,
     laid_out,
+    ones,
     product,
+    scaled,
     summed,
     taken,
+    times,
 )
 from chainrule.linear.maps import Slot, convert
 
@@ -52,14 +55,13 @@ class Composition(LinearMap):
         self.in_shape, self.in_dtype, self.out_shape = inner.in_shape, inner.in_dtype, outer.out_shape
 
     def apply(self, t: Array) -> Array:
-        t = self.inner.apply(t)
-        return self.outer.apply(t if t.dtype == self.outer.in_dtype else convert(t, self.outer.in_dtype))
+        return self.outer.apply(convert(self.inner.apply(t), self.outer.in_dtype))
 
     def adjoint(self, ct: Array) -> Array:
         return self.inner.adjoint(self.outer.adjoint(ct))
 
     def pattern(self) -> csr_array:
-        return patterns.boolean(self.outer.pattern().astype(np.int8) @ self.inner.pattern().astype(np.int8))
+        return patterns.boolean(self.outer.pattern() @ self.inner.pattern())
 
     def multiplications(self) -> int:
         return self.outer.multiplications() + self.inner.multiplications()
@@ -81,7 +83,7 @@ class Total(LinearMap):
         return self.first.adjoint(ct) + self.second.adjoint(ct)
 
     def pattern(self) -> csr_array:
-        return patterns.boolean(self.first.pattern().astype(np.int8) + self.second.pattern().astype(np.int8))
+        return patterns.boolean(self.first.pattern() + self.second.pattern())
 
     def multiplications(self) -> int:
         return self.first.multiplications() + self.second.multiplications()
@@ -164,7 +166,8 @@ def _compose_einsums(outer: Einsum, inner: Einsum) -> Einsum:
     own, _, out, extents = _renamed(outer, names, max((*inner.extents, -1)) + 1)
     extents = {**inner.extents, **extents}
     keep = {*inner.inner, *out}
-    weights, labels = _joined(outer.weights, own, inner.weights, inner.own, keep, outer.selects)
+    selects = outer.selects or inner.selects
+    weights, labels = _joined(inner.weights, inner.own, outer.weights, own, keep, times(strict=True, selects=selects))
     # A label that only the vertex between has is summed over: as often as it is long, where no weights have it.
     held = {*own, *inner.own}
     lost = prod(extents[a] for a in set(inner.outer) if a not in keep and a not in held)
@@ -177,21 +180,20 @@ def _compose_einsums(outer: Einsum, inner: Einsum) -> Einsum:
         used,
         inner.in_dtype,
         factor=outer.factor * inner.factor * lost,
-        selects=outer.selects and inner.weights is None,
+        selects=selects,
     )
 
 
 def _joined(
-    x: Array | None, left: Labels, y: Array | None, right: Labels, keep: set[int], selects: bool
+    x: Array | None, left: Labels, y: Array | None, right: Labels, keep: set[int], elementwise: Times
 ) -> tuple[Array | None, Labels]:
-    """The product of two weights, summed over what is not kept."""
-    if x is None or y is None:
-        w, labels = (x, left) if y is None else (y, right)
-        return (None, ()) if w is None else summed(w, labels, keep)
-    if not selects:
-        x, left, y, right = y, right, x, left
+    """The product of two weights, summed over what is not kept; None, for ones, where both are."""
+    if x is None:
+        return summed(y, right, keep)
+    if y is None:
+        return summed(x, left, keep)
     to = tuple(dict.fromkeys(a for a in (*left, *right) if a in keep))
-    return product(x, left, y, right, to, strict=True), to
+    return product(x, left, y, right, to, elementwise), to
 
 
 def _compose_entries(outer: Entries, inner: Entries) -> Entries | None:
@@ -205,32 +207,39 @@ def _compose_entries(outer: Entries, inner: Entries) -> Entries | None:
     first = np.repeat(np.arange(len(outer.rows)), count)
     offset = np.arange(len(first)) - np.repeat(np.cumsum(count) - count, count)
     second = by_row[start[outer.columns[first]] + offset]
-    values = _values_product(outer.values, first, inner.values, second)
-    return _merged(outer.rows[first], inner.columns[second], values, inner.in_shape, outer.out_shape, inner.in_dtype)
+    selects = outer.selects or inner.selects
+    values = _values_product(inner.values, second, outer.values, first, times(strict=True, selects=selects))
+    made = Entries(
+        outer.rows[first],
+        inner.columns[second],
+        values,
+        inner.in_shape,
+        outer.out_shape,
+        inner.in_dtype,
+        selects=selects,
+    )
+    return _merged(made)
 
 
-def _values_product(x: Array | None, first: Ints, y: Array | None, second: Ints) -> Array | None:
+def _values_product(x: Array | None, first: Ints, y: Array | None, second: Ints, elementwise: Times) -> Array | None:
     if x is None:
         return None if y is None else taken(y, second)
     left = taken(x, first)
-    return left if y is None else ops.strong_multiply(left, taken(y, second))
+    return left if y is None else elementwise(left, taken(y, second))
 
 
-def _merged(
-    rows: Ints, columns: Ints, values: Array | None, in_shape: Shape, out_shape: Shape, in_dtype: np.dtype[Any]
-) -> Entries:
+def _merged(m: Entries) -> Entries:
     """Entries with those at one place added up, in row-major order."""
-    width = max(prod(in_shape), 1)
-    places, which = np.unique(rows * width + columns, return_inverse=True)
-    if len(places) < len(rows):
-        if values is None:
-            values = np.ones(len(rows), np.dtype(in_dtype.type(0).real.dtype))
-        values = ops.scatter_add(values, which, key=(Slot(0),), shape=(len(places),))
+    width = prod(m.in_shape)
+    places, which = np.unique(m.rows * width + m.columns, return_inverse=True)
+    values = m.values
+    if len(places) < len(m.rows):
+        values = ops.scatter_add(ones(m), which, key=(Slot(0),), shape=(len(places),))
     elif values is not None:
         order = np.empty(len(places), np.int64)
         order[which] = np.arange(len(places))
         values = taken(values, order)
-    return Entries(places // width, places % width, values, in_shape, out_shape, in_dtype)
+    return Entries(places // width, places % width, values, m.in_shape, m.out_shape, m.in_dtype, selects=m.selects)
 
 
 # ---- adding
@@ -254,8 +263,7 @@ def add(first: LinearMap, second: LinearMap) -> LinearMap:
 
 def _add_written(first: LinearMap, second: LinearMap) -> LinearMap:
     """Where one of the two is a full matrix, the sum is one; else it is kept as it is."""
-    known = [as_einsum(m) is not None or as_entries(m) is not None for m in (first, second)]
-    if not all(known) or prod(first.in_shape) * prod(first.out_shape) > MOST_ENTRIES:
+    if any(as_entries(m) is None for m in (first, second)):
         return Total(first, second)
     total = to_dense(first) + to_dense(second)
     return Dense(total, first.in_shape, first.out_shape, first.in_dtype)
@@ -274,27 +282,18 @@ def _add_einsums(a: Einsum, b: Einsum) -> Einsum | None:
         return None
     own = tuple(names[label] for label in b.own)
     space = tuple(dict.fromkeys((*a.own, *own)))
-    w = [aligned(_scaled(m), labels, space) for m, labels in ((a, a.own), (b, own))]
+    w = [aligned(scaled(m), labels, space) for m, labels in ((a, a.own), (b, own))]
     total = w[0] + w[1]
     kept = {label: a.extents[label] for label in (*a.inner, *a.outer)}
-    return Einsum(total, space, a.inner, a.outer, kept, a.in_dtype)
-
-
-def _scaled(m: Einsum) -> Array:
-    if m.weights is None:
-        return np.asarray(m.factor, m.in_dtype)[()]
-    return m.weights if m.factor == 1.0 else ops.multiply(m.weights, m.factor)
+    return Einsum(total, space, a.inner, a.outer, kept, a.in_dtype, selects=a.selects or b.selects)
 
 
 def _add_entries(x: Entries, y: Entries) -> Entries:
-    parts = [_ones(x), _ones(y)]
+    parts = [ones(x), ones(y)]
     values = ops.concatenate(*parts, axis=0)
     rows, columns = np.concatenate([x.rows, y.rows]), np.concatenate([x.columns, y.columns])
-    return _merged(rows, columns, values, x.in_shape, x.out_shape, x.in_dtype)
-
-
-def _ones(m: Entries) -> Array:
-    return np.ones(len(m.rows), np.dtype(m.in_dtype.type(0).real.dtype)) if m.values is None else m.values
+    selects = x.selects or y.selects
+    return _merged(Entries(rows, columns, values, x.in_shape, x.out_shape, x.in_dtype, selects=selects))
 
 
 # ---- transposing
@@ -324,7 +323,7 @@ def _(m: Entries, dtype: np.dtype[Any] | None = None) -> LinearMap:
     to = dtype or m.in_dtype
     if m.in_dtype.kind != "c" and (to.kind == "c" or (m.values is not None and m.values.dtype.kind == "c")):
         return Transposed(m, to)
-    return _merged(m.columns, m.rows, m.values, m.out_shape, m.in_shape, to)
+    return _merged(Entries(m.columns, m.rows, m.values, m.out_shape, m.in_shape, to, selects=m.selects))
 
 
 @transpose.register
@@ -386,18 +385,15 @@ def to_dense(m: LinearMap) -> Array:
         return _written(einsum)
     entries = as_entries(m)
     if entries is not None:
-        entries = _merged(entries.rows, entries.columns, entries.values, m.in_shape, m.out_shape, m.in_dtype)
-        flat = entries.rows * max(prod(m.in_shape), 1) + entries.columns
-        return ops.reshape(ops.scatter_add(_ones(entries), flat, key=(Slot(0),), shape=(prod(shape),)), shape=shape)
+        flat = entries.rows * prod(m.in_shape) + entries.columns
+        return ops.reshape(ops.scatter_add(ones(entries), flat, key=(Slot(0),), shape=(prod(shape),)), shape=shape)
     if isinstance(m, Total):
         return to_dense(m.first) + to_dense(m.second)
     return _by_columns(m)
 
 
 def _written(m: Einsum) -> Array:
-    weights = _scaled(m)
-    labels = m.own if m.weights is not None else ()
-    return laid_out(weights, labels, (*m.outer, *m.inner), m.extents)
+    return laid_out(scaled(m), m.own, (*m.outer, *m.inner), m.extents)
 
 
 def _by_columns(m: LinearMap) -> Array:
@@ -408,17 +404,3 @@ def _by_columns(m: LinearMap) -> Array:
     if not columns:
         return np.zeros(m.out_shape + m.in_shape, m.in_dtype)
     return ops.reshape(ops.concatenate(*columns, axis=len(m.out_shape)), shape=m.out_shape + m.in_shape)
-
-
-def density(m: LinearMap) -> float:
-    """The share of a map's entries that may be non-zero."""
-    n = prod(m.in_shape) * prod(m.out_shape)
-    return m.pattern().nnz / n if n else 0.0
-
-
-def total(terms: Sequence[LinearMap]) -> LinearMap:
-    """The sum of one or more maps."""
-    result = terms[0]
-    for m in terms[1:]:
-        result = add(result, m)
-    return result

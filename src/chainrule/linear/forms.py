@@ -9,15 +9,17 @@ computes on ndarrays and records on tracers.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import singledispatch
 from math import prod
+from operator import mul
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from chainrule.ir.linear_map import LinearMap
-from chainrule.ir.primitive import ops
+from chainrule.ir.primitive import has_nan, is_tracer, ops
 from chainrule.ir.types import Array, Shape
 from chainrule.linear import maps, patterns
 from chainrule.linear.dependence import Groups, move
@@ -39,8 +41,8 @@ MOST_ENTRIES = 4_000_000
 class Einsum(LinearMap):
     """t -> factor * sum of t[inner] * weights[own] over the labels that `outer` lacks; weights may be None, for ones.
 
-    Labels are distinct within inner, outer and own, and those of own are among the other two. Where the weights select
-    (masks), their exact zeros win over whatever they multiply.
+    Labels are distinct within inner, outer and own, and those of own are among the other two; there are none without weights.
+    Where the weights select (a mask is one of their factors), their exact zeros win over whatever they multiply.
     """
 
     __slots__ = ("extents", "factor", "inner", "outer", "own", "selects", "weights")
@@ -70,14 +72,10 @@ class Einsum(LinearMap):
         return convert(self._run(ct, self.outer, self.inner, strict=mode.strict), self.in_dtype)
 
     def _run(self, t: Array, given: Labels, wanted: Labels, *, strict: bool) -> Array:
-        held = self.own if self.weights is not None else ()
-        t, given = summed(t, given, {*wanted, *held})
+        t, given = summed(t, given, {*wanted, *self.own})
         if self.weights is not None:
-            to = tuple(a for a in wanted if a in given or a in held)
-            if self.selects:
-                t, given = product(self.weights, held, t, given, to, strict=True), to
-            else:
-                t, given = product(t, given, self.weights, held, to, strict=strict), to
+            to = tuple(a for a in wanted if a in given or a in self.own)
+            t, given = product(t, given, self.weights, self.own, to, times(strict=strict, selects=self.selects)), to
         if self.factor != 1.0:
             t = -t if self.factor == -1.0 else ops.multiply(t, self.factor)
         return laid_out(t, given, wanted, self.extents)
@@ -100,7 +98,7 @@ class Einsum(LinearMap):
     def multiplications(self) -> int:
         if self.weights is None:
             return 0 if abs(self.factor) == 1 else min(prod(self.out_shape), prod(self.in_shape))
-        involved = {a for a in self.inner if a in self.own or a in self.outer} | set(self.own)
+        involved = set(self.inner) & set(self.outer) | set(self.own)
         return prod(self.extents[a] for a in involved)
 
 
@@ -122,9 +120,12 @@ class Dense(Einsum):
 
 
 class Entries(LinearMap):
-    """t -> out, with out[rows[e]] += t[columns[e]] * values[e] on flattened arrays; values may be None, for ones."""
+    """t -> out, with out[rows[e]] += t[columns[e]] * values[e] on flattened arrays; values may be None, for ones.
 
-    __slots__ = ("columns", "rows", "values")
+    Where the values select, as an Einsum's weights can, their exact zeros win over whatever they multiply.
+    """
+
+    __slots__ = ("columns", "rows", "selects", "values")
 
     def __init__(
         self,
@@ -134,8 +135,10 @@ class Entries(LinearMap):
         in_shape: Shape,
         out_shape: Shape,
         in_dtype: np.dtype[Any],
+        *,
+        selects: bool = False,
     ) -> None:
-        self.rows, self.columns, self.values = rows, columns, values
+        self.rows, self.columns, self.values, self.selects = rows, columns, values, selects
         self.in_shape, self.out_shape, self.in_dtype = in_shape, out_shape, in_dtype
 
     def apply(self, t: Array) -> Array:
@@ -147,7 +150,7 @@ class Entries(LinearMap):
     def _run(self, t: Array, source: Ints, sink: Ints, shape: Shape, *, strict: bool) -> Array:
         t = taken(ops.reshape(t, shape=(prod(t.shape),)), source)
         if self.values is not None:
-            t = ops.strong_multiply(t, self.values) if strict else t * self.values
+            t = times(strict=strict, selects=self.selects)(t, self.values)
         n = prod(shape)
         if not _is_range(sink, n):
             t = ops.scatter_add(t, sink, key=(Slot(0),), shape=(n,))
@@ -189,11 +192,29 @@ def aligned(t: Array, labels: Labels, to: Labels) -> Array:
     return ops.reshape(t, shape=tuple(next(shape) if a in labels else 1 for a in to)) if len(labels) < len(to) else t
 
 
-def product(x: Array, left: Labels, y: Array, right: Labels, to: Labels, *, strict: bool) -> Array:
-    """The sum of x[left] y[right] over what `to` lacks; elementwise products keep the exact zeros of x where `strict`."""
+def either(x: Array, y: Array) -> Array:
+    """x * y, in which an exact zero of either wins over what is infinite or NaN in the other."""
+    r = ops.strong_multiply(x, y)
+    if has_nan(r) or (mode.strict and is_tracer(r)):
+        return ops.where(ops.equal(y, 0), np.zeros((), r.dtype), r)
+    return r
+
+
+Times = Callable[[Array, Array], Array]
+
+
+def times(*, strict: bool, selects: bool) -> Times:
+    """How x is multiplied by y: exact zeros of x win where `strict`, those of both where one of the two selects.
+
+    So the zeros of a mask win in whatever order maps are multiplied, as they do in forward and in reverse sweeps.
+    """
+    return either if selects else ops.strong_multiply if strict else mul
+
+
+def product(x: Array, left: Labels, y: Array, right: Labels, to: Labels, elementwise: Times) -> Array:
+    """The sum of x[left] y[right] over what `to` lacks; `elementwise` is how the two are multiplied where nothing is summed."""
     if set(left) | set(right) == set(to):
-        x, y = aligned(x, left, to), aligned(y, right, to)
-        return ops.strong_multiply(x, y) if strict else x * y
+        return elementwise(aligned(x, left, to), aligned(y, right, to))
     x, left = summed(x, left, {*right, *to})
     y, right = summed(y, right, {*left, *to})
     return ops.contract(x, y, left=left, right=right, to=to)
@@ -205,7 +226,7 @@ def taken(flat: Array, places: Ints) -> Array:
 
 
 def _is_range(places: Ints, n: int) -> bool:
-    return len(places) == n and (n == 0 or bool(places[0] == 0 and np.all(np.diff(places) == 1)))
+    return len(places) == n and bool(np.all(np.diff(places) == 1))
 
 
 # ---- maps as Einsum
@@ -268,7 +289,7 @@ def _(m: maps.Diagonal) -> Einsum:
 @as_einsum.register
 def _(m: maps.Mask) -> Einsum:
     inner, outer, extents = _broadcast_labels(m.in_shape, m.out_shape)
-    real = np.dtype(m.in_dtype.type(0).real.dtype).type
+    real = _real(m.in_dtype).type
     chosen = (real(1), real(0)) if m.keep else (real(0), real(1))
     weights = ops.where(m.mask, *chosen)
     return Einsum(*_weights(weights, outer, extents), inner, outer, extents, m.in_dtype, selects=True)
@@ -334,17 +355,31 @@ def _grid(m: Einsum) -> tuple[Ints, Ints]:
     return spread(m.outer), spread(m.inner)
 
 
+def _real(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The type of a number's real part."""
+    real: np.dtype[Any] = dtype.type(0).real.dtype
+    return real
+
+
+def ones(m: Entries) -> Array:
+    """The values of Entries, written out."""
+    return np.ones(len(m.rows), _real(m.in_dtype)) if m.values is None else m.values
+
+
+def scaled(m: Einsum) -> Array:
+    """The weights of an Einsum with its factor; the factor alone where it has none."""
+    if m.weights is None:
+        return np.asarray(m.factor, m.in_dtype)[()]
+    return m.weights if m.factor == 1.0 else ops.multiply(m.weights, m.factor)
+
+
 def _einsum_entries(m: Einsum) -> Entries:
     rows, columns = _grid(m)
     values = None
     if m.weights is not None or m.factor != 1.0:
         space = tuple(dict.fromkeys((*m.outer, *m.inner)))
-        values = np.asarray(m.factor) if m.weights is None else m.weights
-        if m.weights is not None and m.factor != 1.0:
-            values = ops.multiply(values, m.factor)
-        values = laid_out(values, () if m.weights is None else m.own, space, m.extents)
-        values = ops.reshape(values, shape=(rows.size,))
-    return Entries(rows.ravel(), columns.ravel(), values, m.in_shape, m.out_shape, m.in_dtype)
+        values = ops.reshape(laid_out(scaled(m), m.own, space, m.extents), shape=(rows.size,))
+    return Entries(rows.ravel(), columns.ravel(), values, m.in_shape, m.out_shape, m.in_dtype, selects=m.selects)
 
 
 def as_entries(m: LinearMap) -> Entries | None:
@@ -362,7 +397,7 @@ def as_entries(m: LinearMap) -> Entries | None:
         flat = found.ravel()
         rows = np.flatnonzero(flat >= 0)
         return Entries(rows, flat[rows], None, m.in_shape, m.out_shape, m.in_dtype)
-    if isinstance(found, Groups) and isinstance(m, maps.Scatter):
+    if isinstance(found, Groups):  # of a Scatter: sums are Einsums
         target = found.target.ravel()
         return Entries(target, np.arange(target.size), None, m.in_shape, m.out_shape, m.in_dtype)
     return None

@@ -7,7 +7,7 @@ compiled, batched and differentiated again; a product with +1 or -1 is none.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -18,7 +18,7 @@ from chainrule.ir.linear_map import LinearMap
 from chainrule.ir.primitive import ops
 from chainrule.ir.types import Array
 from chainrule.linear.algebra import to_dense
-from chainrule.linear.forms import Entries, as_einsum, as_entries
+from chainrule.linear.forms import Entries, as_einsum, as_entries, times
 from chainrule.transforms.linearised import Linearised
 
 Pair = tuple[int, int]
@@ -29,9 +29,13 @@ MOST_SCALARS, MOST_EDGES = 1_000, 5_000
 
 @dataclass(frozen=True)
 class Scalars:
-    """A graph of scalars: edges with their values, +1.0 and -1.0 as Python's floats; `inputs` and `outputs` are flattened."""
+    """A graph of scalars: edges with their values, +1.0 and -1.0 as Python's floats; `inputs` and `outputs` are flattened.
+
+    Edges that select come from masks: their exact zeros win over whatever they multiply.
+    """
 
     edges: dict[Pair, Any]
+    selecting: set[Pair]
     inputs: list[int]
     outputs: list[int]
 
@@ -61,11 +65,18 @@ def scalars(graph: Linearised) -> Scalars:
     """The graph of scalars; each element of an output gets a vertex of its own behind the one it copies."""
     start = np.concatenate([[0], np.cumsum([t.size for t in graph.types])]).tolist()
     edges: dict[Pair, Any] = {}
+    selecting: set[Pair] = set()
     with np.errstate(all="ignore"):
         for v, incoming in enumerate(graph.incoming):
             for s, m in incoming:
-                for row, column, value in _entries(m):
-                    _add(edges, (start[s] + column, start[v] + row), value)
+                found = _entries(m)
+                pairs = [
+                    (start[s] + j, start[v] + i)
+                    for i, j in zip(found.rows.tolist(), found.columns.tolist(), strict=True)
+                ]
+                for pair, value in zip(pairs, _values(m, found), strict=True):
+                    _add(edges, pair, value)
+                selecting.update(pairs if found.selects else ())
     inputs = [start[v] + i for v in graph.inputs for i in range(graph.types[v].size)]
     outputs, fresh = [], start[-1]
     for root, n in zip(graph.outputs, graph.output_sizes, strict=True):
@@ -74,22 +85,22 @@ def scalars(graph: Linearised) -> Scalars:
                 edges[start[root] + i, fresh] = 1.0
             outputs.append(fresh)
             fresh += 1
-    return Scalars(edges, inputs, outputs)
+    return Scalars(edges, selecting, inputs, outputs)
 
 
-def _entries(m: LinearMap) -> Iterable[tuple[int, int, Any]]:
-    """(row, column, value) of a map's entries."""
+def _entries(m: LinearMap) -> Entries:
     found = as_entries(m)
-    if found is None:
-        shape = (prod(m.out_shape), prod(m.in_shape))
-        rows, columns = (p.ravel() for p in np.indices(shape))
-        found = Entries(
-            rows, columns, ops.reshape(to_dense(m), shape=(rows.size,)), m.in_shape, m.out_shape, m.in_dtype
-        )
+    if found is not None:
+        return found
+    shape = (prod(m.out_shape), prod(m.in_shape))
+    rows, columns = (p.ravel() for p in np.indices(shape))
+    return Entries(rows, columns, ops.reshape(to_dense(m), shape=(rows.size,)), m.in_shape, m.out_shape, m.in_dtype)
+
+
+def _values(m: LinearMap, found: Entries) -> list[Any]:
+    """The values of a map's entries, one by one."""
     sign = _sign(m, found)
-    values = None if sign is not None else found.values
-    for e, (row, column) in enumerate(zip(found.rows.tolist(), found.columns.tolist(), strict=True)):
-        yield row, column, sign if sign is not None else ops.slice(values, key=(e,))
+    return [ops.slice(found.values, key=(e,)) if sign is None else sign for e in range(len(found.rows))]
 
 
 def _sign(m: LinearMap, found: Entries) -> float | None:
@@ -127,7 +138,7 @@ def eliminate(small: Scalars, order: Sequence[int]) -> dict[Pair, Any]:
 
     An order may come from a plan for other indices, by which other scalars were dead.
     """
-    edges = dict(small.edges)
+    edges, selecting = dict(small.edges), set(small.selecting)
     known = {*order, *small.inputs, *small.outputs}
     order = [*order, *sorted({v for pair in edges for v in pair} - known, reverse=True)]
     tails: dict[int, dict[int, None]] = {}
@@ -146,13 +157,15 @@ def eliminate(small: Scalars, order: Sequence[int]) -> dict[Pair, Any]:
                 del tails[s][v]
             for p in before:
                 for s in after:
-                    _add(edges, (p, s), _product(out[s], into[p]))
+                    selects = (p, v) in selecting or (v, s) in selecting
+                    selecting.update([(p, s)] if selects else ())
+                    _add(edges, (p, s), _product(out[s], into[p], selects=selects))
                     heads[p][s] = None
                     tails[s][p] = None
     return edges
 
 
-def _product(a: Any, b: Any) -> Any:
+def _product(a: Any, b: Any, *, selects: bool) -> Any:
     """a * b; a factor of +1 or -1 takes no multiplication."""
     if type(b) is float:
         a, b = b, a
@@ -160,7 +173,7 @@ def _product(a: Any, b: Any) -> Any:
         if type(b) is float:
             return a * b
         return b if a == 1.0 else ops.negative(b)
-    return ops.strong_multiply(a, b)
+    return times(strict=True, selects=selects)(a, b)
 
 
 def jacobian(graph: Linearised, order: Sequence[int]) -> Array:

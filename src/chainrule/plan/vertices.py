@@ -183,4 +183,4 @@ def _emptied(m: LinearMap, trace: Shapes) -> LinearMap:
         return Einsum(weights, m.own, m.inner, m.outer, m.extents, m.in_dtype, factor=m.factor, selects=m.selects)
     assert isinstance(m, Entries)
     values = None if m.values is None else trace.array(ArrayType.of(m.values))
-    return Entries(m.rows, m.columns, values, m.in_shape, m.out_shape, m.in_dtype)
+    return Entries(m.rows, m.columns, values, m.in_shape, m.out_shape, m.in_dtype, selects=m.selects)
