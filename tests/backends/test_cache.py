@@ -55,6 +55,12 @@ def test_there_is_no_cache_in_tests():
     assert cache.directory() is None
 
 
+def test_where_nothing_is_kept_no_key_is_made(monkeypatch):
+    monkeypatch.setattr(native.canonical, "key_of", None)  # which would be called to make one
+    x = np.arange(4.0)
+    np.testing.assert_allclose(native.Native(program_of(rosenbrock, x))([x])[0], rosenbrock(x), rtol=1e-14)
+
+
 def mixed(x):  # kernels, an operation of NumPy between them, a captured array, an index read at run time
     y = np.sort(np.exp(x)) * np.linspace(0.0, 1.0, x.size)
     return np.sum(y[np.arange(x.size)[::-1]] * x), y

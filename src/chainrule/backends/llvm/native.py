@@ -223,7 +223,7 @@ def _forms(program: Program) -> Iterator[Program]:
 
 def compiled_code(program: Program) -> tuple[Code, bytes]:
     """What is known of a program's code, and its object code: from the disk, or made now and kept there."""
-    key = canonical.key_of(program, host())
+    key = canonical.key_of(program, host()) if cache.directory() else None
     stored = cache.read(key) if key else None
     if stored is not None:
         with contextlib.suppress(pickle.UnpicklingError, LookupError, AttributeError):
