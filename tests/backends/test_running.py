@@ -164,6 +164,25 @@ def test_division_and_shifts_of_integers(dtype):
             same(native(f, x[part], y[part]), f(x[part], y[part]))
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@np.errstate(all="ignore")
+def test_division_with_rest_is_exact(dtype):
+    """Every bit and every sign of NumPy's, for quotients of any size."""
+    rng, limits = np.random.default_rng(0), np.finfo(dtype)
+    special = [0.0, -0.0, 1, -1, 0.5, -2, 3, 0.1, -0.3, np.pi, 1e10, 2.0**52 + 1, 1e30, np.inf, -np.inf, np.nan]
+    special += [s * x for x in (limits.tiny, limits.smallest_subnormal, limits.max) for s in (1, -3)]
+    wide = rng.normal(size=(2, 1500)) * 10.0 ** rng.integers(-36, 36, (2, 1500))
+    near = rng.integers(-60, 60, 1500) * 0.1, rng.integers(-9, 9, 1500) * 0.1  # quotients that round to integers
+    grid = (a.ravel() for a in np.meshgrid(special, special))
+    x, y = (np.concatenate(parts).astype(dtype) for parts in zip(grid, wide, near, strict=True))
+    for f in (np.remainder, np.fmod, np.floor_divide):
+        for part in (slice(None), slice(3), slice(300, 421)):
+            found, expected = native(f, x[part], y[part]), f(x[part], y[part])
+            np.testing.assert_array_equal(found, expected)
+            number = ~np.isnan(expected)
+            np.testing.assert_array_equal(np.signbit(found)[number], np.signbit(expected)[number])
+
+
 SPECIAL = np.array(
     [0.0, -0.0, 1.0, -1.0, 0.5, 3.0, 1e-320, 1e-20, 1e20, 1e308, np.inf, -np.inf, np.nan, -np.nan, 700.0, -1100.0]
 )

@@ -25,6 +25,7 @@ PROGRAMS = {
         lambda x: (np.all(x < 2, axis=0), np.any(x > 0, axis=1), np.count_nonzero(x > 0), np.prod(x, axis=0)),
         (_x,),
     ),
+    "remainders": (lambda x: (np.remainder(x, 0.3), np.fmod(x, x[::-1] + 2), np.floor_divide(x, 1e-19)), (_x,)),
     "searched": (lambda x: np.argmax(x.reshape(-1, 1) * np.arange(5.0), axis=1), (_x,)),
 }
 
@@ -59,6 +60,7 @@ NAMES = [
     "mixture",
     "running",
     "truth",
+    "remainders",
     "searched",
 ]
 
@@ -101,7 +103,9 @@ TARGETS = [
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.cpu + t.triple[:5])
-@pytest.mark.parametrize("name", ["elementwise", "observations", "gathered", "branches", "running", "truth"])
+@pytest.mark.parametrize(
+    "name", ["elementwise", "observations", "gathered", "branches", "running", "truth", "remainders"]
+)
 def test_code_for_other_machines_is_well_formed(name, target, threads):
     binding.initialize_all_targets()
     binding.initialize_all_asmprinters()

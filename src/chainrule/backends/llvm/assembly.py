@@ -490,7 +490,7 @@ class Builder:
 
     add, sub, mul, sdiv, udiv, srem = (_binary(f) for f in ("add", "sub", "mul", "sdiv", "udiv", "srem"))
     and_, or_, xor, shl, lshr, ashr = (_binary(f) for f in ("and", "or", "xor", "shl", "lshr", "ashr"))
-    fadd, fsub, fmul, fdiv = (_binary(f) for f in ("fadd", "fsub", "fmul", "fdiv"))
+    fadd, fsub, fmul, fdiv, frem = (_binary(f) for f in ("fadd", "fsub", "fmul", "fdiv", "frem"))
     trunc, zext, sext, fptrunc, fpext = (_cast(f) for f in ("trunc", "zext", "sext", "fptrunc", "fpext"))
     uitofp, sitofp, fptosi, bitcast = (_cast(f) for f in ("uitofp", "sitofp", "fptosi", "bitcast"))
     inttoptr, ptrtoint = (_cast(f) for f in ("inttoptr", "ptrtoint"))

@@ -121,14 +121,40 @@ def _divided(g: Graph, a: list[int], kind: str) -> tuple[int, int, int]:
     return quotient, rest, g.node("and", "i1", (g.compare("ne", rest, zero), apart))
 
 
+def _floored(g: Graph, a: list[int], kind: str) -> tuple[int, int]:
+    """Quotient, rounded down, and rest of floating-point numbers, as NumPy has them to the last bit and sign."""
+    x, y = a
+    zero, one = g.constant(0, kind), g.constant(1, kind)
+    rest = g.node("call", kind, (x, y), "fmod")
+    quotient = g.arithmetic("div", g.arithmetic("sub", x, rest), y)
+    apart = g.node("xor", "i1", (g.compare("lt", y, zero), g.compare("lt", rest, zero)))
+    down = g.node("and", "i1", (g.compare("ne", rest, zero), apart))
+    quotient = g.select(down, g.arithmetic("sub", quotient, one), quotient)
+    low = g.unary("floor", quotient)
+    is_above = g.compare("gt", g.arithmetic("sub", quotient, low), g.constant(0.5, kind))
+    near = g.select(is_above, g.arithmetic("add", low, one), low)
+    plain, is_none = g.arithmetic("div", x, y), g.compare("eq", y, zero)
+    whole = g.select(g.compare("eq", quotient, zero), g.node("copysign", kind, (zero, plain)), near)
+    signed = g.select(g.compare("eq", rest, zero), g.node("copysign", kind, (zero, y)), rest)
+    return g.select(is_none, plain, whole), g.select(down, g.arithmetic("add", rest, y), signed)
+
+
 def _floor_divide(g: Graph, a: list[int], kind: str) -> int:
+    if kind[0] == "f":
+        return _floored(g, a, kind)[0]
     quotient, _, down = _divided(g, a, kind)
     return g.select(down, g.arithmetic("sub", quotient, g.constant(1, kind)), quotient)
 
 
 def _remainder(g: Graph, a: list[int], kind: str) -> int:
+    if kind[0] == "f":
+        return _floored(g, a, kind)[1]
     _, rest, down = _divided(g, a, kind)
     return g.select(down, g.arithmetic("add", rest, a[1]), rest)
+
+
+def _fmod(g: Graph, a: list[int], kind: str) -> int:
+    return g.node("call", kind, (a[0], a[1]), "fmod") if kind[0] == "f" else _divided(g, a, kind)[1]
 
 
 def _shift(op: str) -> Builder:
@@ -180,9 +206,9 @@ def _log_expit(g: Graph, a: list[int], kind: str) -> int:
 
 OPERATIONS: dict[str, Operation] = {
     "signbit": Operation(_signbit, "f", "own"),
-    "floor_divide": Operation(_floor_divide, "i", cost=20),
-    "remainder": Operation(_remainder, "i", cost=20),
-    "fmod": Operation(lambda g, a, kind: _divided(g, a, kind)[1], "i", cost=20),
+    "floor_divide": Operation(_floor_divide, "fi", cost=20),
+    "remainder": Operation(_remainder, "fi", cost=20),
+    "fmod": Operation(_fmod, "fi", cost=20),
     "left_shift": Operation(_shift("shl"), "i"),
     "right_shift": Operation(_shift("shr"), "i"),
     "logaddexp2": Operation(_logaddexp2, "f", cost=40),

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from chainrule.backends.llvm import assembly
 from chainrule.backends.llvm.assembly import F32, F64
 from chainrule.backends.llvm.vector_maths import (
+    division,
     error_function,
     exponential,
     gamma,
@@ -38,6 +39,7 @@ FUNCTIONS = {
     "log2": Entry(logarithm.log2, 1),
     "log10": Entry(logarithm.log10, 1),
     "log1p": Entry(logarithm.log1p, 1),
+    "fmod": Entry(division.fmod, 2),
     "sqrt": Entry(power.sqrt, 1),
     "cbrt": Entry(power.cbrt, 1),
     "pow": Entry(power.pow, 2),

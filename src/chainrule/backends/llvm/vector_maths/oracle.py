@@ -9,6 +9,7 @@ import math
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -91,6 +92,11 @@ def _digamma_floor(m: Any, x: Any) -> Any:
     return max(m.mpf(1), abs(m.digamma(-x))) if x < 0 else m.mpf(0)
 
 
+def _fmod(m: Any, x: Any, y: Any) -> Any:
+    size = abs(Fraction(float(x))) % abs(Fraction(float(y)))
+    return m.sign(x) * size.numerator / size.denominator
+
+
 MULTIPLES = tuple(k * HALF_PI for k in (1, 2, 3, 4, 7, 22, 355, 11, 103993, 2.0**40, 2.0**200))
 CASES = {
     "exp": Case(_exp, ((-750, 715),), (0.0, 1.0, 709.78, -708.4, -745.1, 88.72, -87.3, -103.9)),
@@ -112,6 +118,7 @@ CASES = {
     "cbrt": Case(lambda m, x: m.sign(x) * m.cbrt(abs(x)), ((-30, 30),), (0.0, 1.0, 8.0, 0.7071, 27.0)),
     "pow": Case(_power, ((0, 30), (-30, 30)), (1.0, 0.7071, 1.4142, 2.0)),
     "hypot": Case(lambda m, x, y: m.hypot(x, y), ((-5, 5), (-5, 5))),
+    "fmod": Case(_fmod, ((-100, 100), (-5, 5)), (1.0, 3.0)),
     "sin": Case(lambda m, x: m.sin(x), ((-100, 100),), (0.0, *MULTIPLES)),
     "cos": Case(lambda m, x: m.cos(x), ((-100, 100),), (0.0, *MULTIPLES)),
     "tan": Case(lambda m, x: m.tan(x), ((-100, 100),), (0.0, math.pi / 4, *MULTIPLES)),
