@@ -37,6 +37,15 @@ def f(x):
     raise ValueError("no solution")
 """)
 
+Gives = library("""
+class f:
+    def __add__(self, other):
+        try:
+            return float(other)
+        except Exception:
+            return NotImplemented
+""")
+
 goes_on = library("""
 def f(solver, *args):
     try:
@@ -65,6 +74,7 @@ HIDDEN = {
     "the same under finally": lambda a: optimize.brentq(with_finally(lambda t: clears(t) * t - a), 0, 2),
     "quad": lambda a: integrate.quad(lambda t: np.sin(a * t), 0, 1)[0],
     "NumPy's own error": lambda a: np.zeros(3).__setitem__(0, np.ones(2) * a),
+    "an operator of a library that gives up": lambda a: Gives() + [a][0],
     "another error of a library": lambda a: answers_with_another(a),
 }
 
@@ -167,7 +177,14 @@ def a_library_does_without(a):
     return does_without(a)
 
 
+def after_an_operator_that_gave_up(a):
+    with contextlib.suppress(TypeError):
+        Gives() + np.sin(a)
+    return int("1x") * a
+
+
 MEANT = (
+    after_an_operator_that_gave_up,
     caught_in_callback,
     caught_by_try_in_callback,
     caught_before,

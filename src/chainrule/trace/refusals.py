@@ -3,7 +3,8 @@
 Compiled code that calls Python may drop what that raised: SciPy's root finders ask a traced value for its number, go on without
 one, and complain of the numbers in the end. And NumPy answers some errors with one of its own. What the user has to know is the
 first error, so it takes the place of what leaves the trace, unless the user's own code raised that, or caught the first error
-and went on, which was meant.
+and went on, which was meant. A library may go on too, and raise errors of its own; but where its operator gave up because of the
+first error, and Python says that there is no such operator, that is told.
 
 Whether an error was caught is read off its traceback when the last reference to it goes. Its outermost frame is that from which
 it went into compiled code, which it left the frame by; or that which caught it, which has gone on since.
@@ -27,9 +28,10 @@ _RAISES = frozenset(("RAISE_VARARGS", "RERAISE"))
 class _Noted:
     """An error that was made: its words, and where every frame on the stack was then."""
 
-    __slots__ = ("again", "alive", "stack")
+    __slots__ = ("again", "alive", "by_library", "stack")
 
     def __init__(self, error: ChainruleError) -> None:
+        self.by_library = False
         self.again = type(error), error.what, error.repair, error.where
         self.alive = weakref.ref(error)
         self.stack: dict[int, int] = {}
@@ -44,8 +46,8 @@ class _Noted:
         for frame, at in _entries(traceback):
             before = self.stack.get(id(frame))
             if before is None:
-                break
-            same = before == at or is_library(frame.f_code.co_filename)
+                return same and not self.by_library
+            same = before == at or (is_library(frame.f_code.co_filename) and not self.by_library)
         return same
 
 
@@ -70,9 +72,13 @@ class Refusals:
             self._alive[id(error)] = _Noted(error)
 
     def end(self, error: ChainruleError) -> None:
-        """Forget an error that Python code has caught and dropped, and keep one that compiled code has."""
+        """Forget an error that the user's code has caught and dropped, and keep one that compiled or a library's code has."""
         noted = self._alive.pop(id(error), None)
-        if noted is not None and _catcher(error) is None:
+        if noted is None:
+            return
+        catcher = _catcher(error)
+        noted.by_library = catcher is not None and is_library(catcher.f_code.co_filename)
+        if catcher is None or noted.by_library:
             self._dropped.append(noted)
 
     def behind(self, error: BaseException) -> ChainruleError | None:
