@@ -78,3 +78,15 @@ def test_shapes_that_do_not_fit_raise_as_numpy_does(f):
         f(np.ones(3))
     with pytest.raises(ValueError):
         cr.jvp(f, (np.ones(3),), (np.ones(3),))
+
+
+@pytest.mark.parametrize("dtype", ["i1", "u1", "i8", "?", "f4"])
+@pytest.mark.parametrize("spec", ["i->", "ij->j", "ij,ij->i", "ij,jk,k->i", "ii->i"])
+def test_einsum_has_the_dtype_of_its_operands_and_wraps_as_numpy_does(spec, dtype):
+    numbers = np.random.default_rng(0).integers(0, 100, 9)
+    shapes = [(3,) * len(labels) for labels in spec.split("->")[0].split(",")]
+    xs = [np.resize(numbers - 3 * k, shape).astype(dtype) for k, shape in enumerate(shapes)]
+    wanted = np.einsum(spec, *xs)
+    found = cr.jit(lambda *xs: np.einsum(spec, *xs))(*xs)
+    assert found.dtype == wanted.dtype
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)

@@ -241,3 +241,11 @@ def test_median_of_lines_with_infinities_and_of_empty_lines(dtype, rows, keepdim
 def test_reduceat_refuses_places_outside(indices):
     with pytest.raises(IndexError, match=r"out-of-bounds in add\.reduceat"):
         cr.grad(lambda x: np.sum(np.add.reduceat(x, indices)))(np.ones(3))
+
+
+@pytest.mark.parametrize("f", [np.sum, np.prod, np.max, np.min, np.any, np.all])
+@pytest.mark.parametrize("axis", [0, -1])
+def test_reductions_of_rank_0_take_an_axis_for_none(f, axis):
+    assert cr.jit(lambda x: f(x, axis=axis))(2.5) == f(2.5, axis=axis)
+    with pytest.raises(np.exceptions.AxisError):
+        cr.jit(lambda x: f(x, axis=1))(2.5)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.ir.primitive import Params, bind, ops
-from chainrule.numpy.arguments import as_array, axis_index
+from chainrule.numpy.arguments import as_array, axis_index, in_dtype
 from chainrule.numpy.shaping import moveaxis
 from chainrule.trace.numpy_protocols import UFUNCS, implements, is_sparse
 
@@ -306,6 +306,7 @@ def einsum(*operands: Any, out: Any = None, optimize: Any = "greedy", **_: Any) 
             kept = to
         work = [*rest, (product(x, y, left, right, kept), kept)]
     x, left = _presum(*work[0], set(to))
+    x = in_dtype(x, np.result_type(*(a.dtype for a in arrays)))  # sums of small integers are not widened
     order = tuple(left.index(a) for a in to)
     return x if order == tuple(range(len(order))) else ops.transpose(x, axes=order)
 

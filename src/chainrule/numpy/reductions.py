@@ -18,7 +18,8 @@ from chainrule.trace.numpy_protocols import METHODS, implements
 
 
 def _reduced(primitive: Any, a: Any, axis: Any, keepdims: Any) -> Any:
-    axes = axis_tuple(axis, a.ndim)
+    # Of an array of rank 0 NumPy's reductions take an axis for none, if it is a number.
+    axes = () if a.ndim == 0 and type(axis) is int and axis in (0, -1) else axis_tuple(axis, a.ndim)
     out = primitive(a, axes=axes)
     return keep_axes(out, a.shape, axes) if keepdims is True else out
 
