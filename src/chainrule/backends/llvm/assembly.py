@@ -1,6 +1,6 @@
 """LLVM's assembly language, written as it is built: types, values, functions, and a builder.
 
-    module = Module("example")
+    module = Module()
     f = Function(module, FunctionType(F64, [F64]), "f")
     b = Builder(f.append_basic_block())
     b.ret(b.fmul(f.args[0], f.args[0]))
@@ -436,7 +436,7 @@ _ORDERED = {"==": "oeq", "!=": "one", "<": "olt", "<=": "ole", ">": "ogt", ">=":
 _UNORDERED = {"==": "ueq", "!=": "une", "<": "ult", "<=": "ule", ">": "ugt", ">=": "uge", "uno": "uno"}
 
 
-def _binary(operation: str, *, one_bit: bool = False) -> Any:
+def _binary(operation: str) -> Any:
     def build(self: Builder, a: Value, b: Value, flags: Sequence[str] = ()) -> Value:
         kind = a.type
         words = f"{operation} {' '.join(flags)}" if flags else operation
