@@ -183,6 +183,26 @@ def test_division_with_rest_is_exact(dtype):
             np.testing.assert_array_equal(np.signbit(found)[number], np.signbit(expected)[number])
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_norms_and_their_gradients(dtype):
+    x = draw(60, 70).astype(dtype)
+    rtol = 1e-13 if dtype == np.float64 else 1e-5
+    for f in (np.linalg.norm, lambda x: np.linalg.norm(x, axis=0), lambda x: np.linalg.norm(x[:3, 0])):
+        same(native(f, x), f(x), rtol)
+    slope = native(cr.grad(lambda x: np.sum(np.linalg.norm(x, axis=1))), x)
+    same(slope, x / np.sqrt(np.sum(x * x, 1, keepdims=True)), rtol)
+    np.testing.assert_array_equal(native(cr.grad(np.linalg.norm), x * 0), 0 * x)  # zero at the kink
+    assert np.isnan(native(np.linalg.norm, np.where(x > 1, np.nan, x)))
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.int32])
+def test_sizes_and_signs_of_integers(dtype):
+    x = np.array([0, 1, -1, 5, -7, np.iinfo(dtype).max, np.iinfo(dtype).min] * 50, dtype)
+    for part in (slice(None), slice(5)):
+        same(native(np.abs, x[part]), np.abs(x[part]))
+        same(native(np.sign, x[part]), np.sign(x[part]))
+
+
 SPECIAL = np.array(
     [0.0, -0.0, 1.0, -1.0, 0.5, 3.0, 1e-320, 1e-20, 1e20, 1e308, np.inf, -np.inf, np.nan, -np.nan, 700.0, -1100.0]
 )

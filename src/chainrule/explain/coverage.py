@@ -22,6 +22,7 @@ import chainrule.numpy
 import chainrule.scipy
 import chainrule.trace.lists
 import chainrule.trace.maths  # noqa: F401 - these fill the tables of the protocols
+from chainrule.backends.llvm.compositions import written_out
 from chainrule.backends.llvm.lapack import factors
 from chainrule.backends.llvm.operations import OPERATIONS
 from chainrule.backends.llvm.partition import Kernel, Layout, Partition
@@ -97,7 +98,7 @@ def _is_native(primitive: Primitive) -> bool:
     samples = list(primitive.samples())
     if not samples:
         return primitive.name in OPERATIONS
-    programs = (_recorded(primitive, *sample) for sample in samples)
+    programs = (written_out(_recorded(primitive, *sample)) for sample in samples)
     plans = (Partition(program, Layout.of(program), set(), set()).plan() for program in programs if program.equations)
     return any(all(isinstance(step, Kernel) or factors(step) for step in plan.steps) for plan in plans)
 

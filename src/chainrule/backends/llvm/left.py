@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from chainrule.backends.llvm import lapack
+from chainrule.backends.llvm.compositions import COMPOSITIONS
 from chainrule.backends.llvm.operations import OPERATIONS, kind_of
 from chainrule.backends.llvm.partition import MOVES, REDUCTIONS, RUNNING, SEARCHES
 from chainrule.ir.program import Equation
@@ -16,6 +17,7 @@ _LOWERED = {
     *RUNNING,
     *SEARCHES,
     *lapack.OPERANDS,
+    *COMPOSITIONS,
     "contract",
     "scatter_add",
     "where",

@@ -23,6 +23,7 @@ from chainrule.backends.executable import Executable, Report, by_numpy
 from chainrule.backends.interpret import Interpreted, run_equation
 from chainrule.backends.llvm import assembly, blas, canonical, lapack, segments
 from chainrule.backends.llvm.blas import MatrixProduct
+from chainrule.backends.llvm.compositions import written_out
 from chainrule.backends.llvm.functions import Functions
 from chainrule.backends.llvm.index import Unlowerable
 from chainrule.backends.llvm.inline import decide_inlining
@@ -216,6 +217,7 @@ def build(program: Program, target: Target) -> Code:
 
 def _forms(program: Program) -> Iterator[Program]:
     """The program as arranged for BLAS and LAPACK: with loops over tiles, where they are worth it, and without."""
+    program = written_out(program)
     in_tiles = tiled(program)
     for form in (program,) if in_tiles is None else (in_tiles, program):
         yield lapack.in_double(blas.arranged(form, is_for_blas))
