@@ -8,7 +8,9 @@
     evaluate    the value of each root at a symbolic index, as one scalar graph: movement is index arithmetic, and costs nothing
     emit        the graph as LLVM: loops over a box, explicit SIMD lanes along its last axis, reductions in registers
     tiles       long axes cut into tiles, so that what lies between the steps of a program stays in the cache
-    blas        large products of matrices as calls of BLAS, by the addresses that SciPy exports
+    products    contractions as products of matrices: of two by gemm, of a matrix and a vector by BLAS
+    gemm        the product of two matrices: tiles in registers, blocks in caches (blocking says how, matmul loads it)
+    blas        the routines of BLAS and LAPACK, by the addresses that SciPy exports
     lapack      factorisations and solves as calls of LAPACK, likewise
     functions   the functions of a module: what kernels, products and loops over tiles become
     divide      which kernels are cut into pieces that threads share, and along which axis

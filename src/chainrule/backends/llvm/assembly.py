@@ -656,3 +656,17 @@ class Builder:
         yield
         self.branch(after)
         self.block = after
+
+    @contextmanager
+    def if_else(self, condition: Value, *, likely: bool | None = None) -> Iterator[tuple[Any, Any]]:
+        """Two contexts, one for each way: what is done where the condition holds, and what is done elsewhere."""
+        then, other, after = (self.append_basic_block(n) for n in ("if", "else", "endif"))
+        self.cbranch(condition, then, other, likely=likely)
+        yield self._way(then, after), self._way(other, after)
+        self.block = after
+
+    @contextmanager
+    def _way(self, block: Block, after: Block) -> Iterator[None]:
+        self.block = block
+        yield
+        self.branch(after)

@@ -10,8 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from chainrule.backends.llvm import blas, lapack
-from chainrule.backends.llvm.blas import MatrixProduct, matrix_product, product_function
+from chainrule.backends.llvm import lapack, products
 from chainrule.backends.llvm.body import Body, Fill
 from chainrule.backends.llvm.divide import Division, combination, divided_tiles, division
 from chainrule.backends.llvm.emit import kernel_function, piece_function
@@ -19,7 +18,8 @@ from chainrule.backends.llvm.index import Unlowerable
 from chainrule.backends.llvm.kernels import Lowering
 from chainrule.backends.llvm.lapack import Factors, factors_function
 from chainrule.backends.llvm.memory import Block, plan_memory
-from chainrule.backends.llvm.partition import Kernel, Layout, Partition, Plan, is_for_blas
+from chainrule.backends.llvm.partition import Kernel, Layout, Partition, Plan, is_product
+from chainrule.backends.llvm.products import MatrixProduct, matrix_product, product_function
 from chainrule.backends.llvm.schedule import Buffer, Step
 from chainrule.backends.llvm.target import Target
 from chainrule.backends.llvm.tile_code import TileBody, sums, tiles_function
@@ -75,13 +75,13 @@ class Functions:
     def describe(self) -> list[str]:
         """What is called, in lines."""
         kernels = [lowering.describe(made.division) for lowering, made in self.kernels]
-        products = [f"BLAS: {blas.text(p)}" for p in self.products]
-        return [*kernels, *products, *(f"LAPACK: {lapack.text(f)}" for f in self.factors), *self.loops]
+        calls = map(products.text, self.products)
+        return [*kernels, *calls, *(f"LAPACK: {lapack.text(f)}" for f in self.factors), *self.loops]
 
     @property
     def flops(self) -> int:
-        """Multiplications and additions of all calls of BLAS and LAPACK."""
-        return sum(map(blas.flops, self.products)) + sum(map(lapack.flops, self.factors))
+        """Multiplications and additions of all products and calls of LAPACK."""
+        return sum(map(products.flops, self.products)) + sum(map(lapack.flops, self.factors))
 
     def kernel(self, lowering: Lowering, adds: Set[Var] = frozenset(), *, in_pieces: bool = True) -> Made:
         """The functions of a kernel, in pieces where that is worth it; it adds to the variables of `adds`."""
@@ -126,9 +126,9 @@ class Functions:
         function = self._known.get(key)
         if function is None:
             name = f"product{len(self._known)}"
-            function = self._known[key] = product_function(self.module, name, p, adds=key[1])
+            function = self._known[key] = product_function(self.module, name, p, self.target, adds=key[1])
         self.products.append(p)
-        return Step(function, (*e.args, *e.outs))
+        return Step(function, (*e.args, *e.outs, Block(products.workspace(p, self.target))))
 
     def _factors(self, e: Equation, f: Factors) -> Step:
         """The call that factors matrices, or divides by them."""
@@ -163,7 +163,7 @@ class Functions:
 
     def _body(self, body: Program, loop: Tiles) -> TileBody:
         """The calls of a body; its transposed arguments are kept, since they are read many times."""
-        program = blas.arranged(body, is_for_blas)
+        program = products.arranged(body, is_product)
         sums = [a for a, s in zip(program.outputs, loop.stacked, strict=True) if isinstance(a, Var) and not s]
         forced = {e for e in program.equations if e.primitive.name == "transpose" and e.args[0] in program.inputs}
         done = len(self.kernels), len(self.products), len(self.factors)

@@ -21,8 +21,7 @@ import numpy as np
 from chainrule import cache
 from chainrule.backends.executable import Executable, Report, by_numpy
 from chainrule.backends.interpret import Interpreted, run_equation
-from chainrule.backends.llvm import assembly, blas, canonical, lapack, segments
-from chainrule.backends.llvm.blas import MatrixProduct
+from chainrule.backends.llvm import assembly, canonical, lapack, matmul, products, segments
 from chainrule.backends.llvm.compositions import written_out
 from chainrule.backends.llvm.functions import Functions
 from chainrule.backends.llvm.index import Unlowerable
@@ -30,8 +29,9 @@ from chainrule.backends.llvm.inline import decide_inlining
 from chainrule.backends.llvm.kernels import Lowering
 from chainrule.backends.llvm.left import why_left
 from chainrule.backends.llvm.memory import LINE, plan_memory
-from chainrule.backends.llvm.partition import Kernel, Partition, Plan, is_for_blas
+from chainrule.backends.llvm.partition import Kernel, Partition, Plan, is_product
 from chainrule.backends.llvm.pool import empty
+from chainrule.backends.llvm.products import MatrixProduct
 from chainrule.backends.llvm.schedule import (
     WORKSPACE,
     Buffer,
@@ -197,7 +197,7 @@ class Parts:
 
 
 def build(program: Program, target: Target) -> Code:
-    """The code of a program as arranged for BLAS; what cannot be lowered is kept in memory or left to NumPy, until the rest can."""
+    """The code of a program as arranged for products; what cannot be lowered is kept in memory or left to NumPy, until all is."""
     with _building:
         limit = sys.getrecursionlimit()
         sys.setrecursionlimit(max(limit, _RECURSION))
@@ -216,11 +216,11 @@ def build(program: Program, target: Target) -> Code:
 
 
 def _forms(program: Program) -> Iterator[Program]:
-    """The program as arranged for BLAS and LAPACK: with loops over tiles, where they are worth it, and without."""
+    """The program as arranged for products of matrices and LAPACK: with loops over tiles, where they are worth it, and without."""
     program = written_out(program)
     in_tiles = tiled(program)
     for form in (program,) if in_tiles is None else (in_tiles, program):
-        yield lapack.in_double(blas.arranged(form, is_for_blas))
+        yield lapack.in_double(products.arranged(form, is_product))
 
 
 def compiled_code(program: Program) -> tuple[Code, bytes]:
@@ -323,6 +323,7 @@ class Native(Executable):
             raise Unlowerable("nothing to compute")
         self.program = program
         self.code, image = compiled_code(program)
+        matmul.provide(image)
         self.loaded = Loaded(image, [s.name for s in self.code.steps if isinstance(s, Run)])
         self.steps = self._bound()
         self.constants = {

@@ -15,9 +15,9 @@ from math import prod
 from typing import Any
 
 from chainrule.backends.llvm import moves
-from chainrule.backends.llvm.blas import matrix_product
 from chainrule.backends.llvm.index import Unlowerable
 from chainrule.backends.llvm.operations import cost, kind_of, lowers
+from chainrule.backends.llvm.products import matrix_product
 from chainrule.ir.program import Atom, Equation, Program, Var
 from chainrule.ir.types import Shape
 
@@ -38,7 +38,7 @@ JOINED = 2000
 SUMMED = 16
 """Terms of a contraction that are written out within an expression."""
 LOOPED = 20_000
-"""Multiplications of a contraction up to which a loop of ours beats a call of BLAS."""
+"""Multiplications of a contraction up to which it is part of a kernel's loop."""
 
 MOVES = frozenset({"slice", "place", "reshape", "transpose", "broadcast_to", "concatenate", "gather"})
 REDUCTIONS = {
@@ -220,7 +220,7 @@ class Partition:
         if name in REDUCTIONS or name in RUNNING or name in SEARCHES:
             return self._is_native_along(e)
         if name == "contract":
-            return out.type.dtype.kind == "f" and not is_for_blas(e)
+            return out.type.dtype.kind == "f" and not is_product(e)
         if name == "assemble":
             return out.type.dtype.kind == "f" and all(a.type.dtype == out.type.dtype for a in e.args)
         if name == "scatter_add":
@@ -412,8 +412,8 @@ def summed(e: Equation) -> int:
     return prod(n for a, n in extents_of(e).items() if a not in e.params["to"])
 
 
-def is_for_blas(e: Equation) -> bool:
-    """Whether an equation is a product of matrices (or of a matrix and a vector) for which calling BLAS beats loops of ours."""
+def is_product(e: Equation) -> bool:
+    """Whether an equation is a product of matrices (or of a matrix and a vector) that is computed by itself, which beats loops."""
     if e.primitive.name != "contract" or summed(e) <= SUMMED or prod(extents_of(e).values()) <= LOOPED:
         return False
     left, right = e.params["left"], e.params["right"]

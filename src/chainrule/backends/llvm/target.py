@@ -8,8 +8,6 @@ from typing import Any, NamedTuple
 
 from llvmlite import binding
 
-from chainrule.backends.llvm import blas
-
 
 class Target(NamedTuple):
     """A processor as far as kernels care: bits of a vector, and whether it multiplies and adds in one rounding."""
@@ -65,8 +63,6 @@ class Loaded:
     """Native code in this process; it is unloaded when nothing refers to it any more."""
 
     def __init__(self, code: bytes, symbols: Sequence[str]) -> None:
-        if blas.PREFIX.encode() in code:
-            blas.register()
         self._engine = binding.create_mcjit_compiler(binding.parse_assembly(""), machine(host()))
         self._engine.add_object_file(binding.object_file.ObjectFileRef.from_data(code))
         self._engine.finalize_object()

@@ -21,7 +21,7 @@ import numpy as np
 
 from chainrule.backends.llvm import moves
 from chainrule.backends.llvm.operations import lowers
-from chainrule.backends.llvm.partition import Layout, Partition, is_for_blas
+from chainrule.backends.llvm.partition import Layout, Partition, is_product
 from chainrule.ir.primitive import Params, Primitive, Sample, ops
 from chainrule.ir.program import Atom, Equation, Literal, Origin, Program, Var
 from chainrule.ir.types import Array, ArrayType, Shape
@@ -385,7 +385,7 @@ class _Map:
         saved, count = self.saved(kept), self.n // self.tile()
         if saved < WORTH or count < FEWEST or AGAIN * saved < count * self.again:
             return False
-        return saved >= MOVED * self.moved or any(is_for_blas(e) for e in self.how)
+        return saved >= MOVED * self.moved or any(is_product(e) for e in self.how)
 
     @property
     def moved(self) -> int:
