@@ -276,7 +276,7 @@ def module_of_all(kinds: list[object], *, fused: bool) -> Module:
     ("triple", "fused"),
     [("x86_64-unknown-linux-gnu", False), ("aarch64-unknown-linux-gnu", True)],
 )
-def test_code_for_any_target_verifies_and_calls_no_library(triple, fused):
+def test_code_for_any_target_verifies_and_calls_no_library_but_for_rests_of_large_quotients(triple, fused):
     binding.initialize_all_targets()
     binding.initialize_all_asmprinters()
     machine = binding.Target.from_triple(triple).create_target_machine(opt=2)
@@ -288,7 +288,8 @@ def test_code_for_any_target_verifies_and_calls_no_library(triple, fused):
     assert any(section.is_text() and section.size() for section in objects.sections())
     assembly = machine.emit_assembly(optimised)
     calls = {line.split()[1] for line in assembly.splitlines() if line.split()[:1] in (["call"], ["callq"], ["bl"])}
-    assert not [c for c in calls if "chainrule." not in c and not c.startswith("*")]
+    others = {c.removesuffix("@PLT") for c in calls if "chainrule." not in c and not c.startswith("*")}
+    assert others <= {"fmod", "fmodf"}
 
 
 def test_a_function_is_defined_once_in_a_module():

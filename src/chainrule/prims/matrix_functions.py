@@ -24,7 +24,10 @@ from chainrule.prims.matrices import MatrixMap, Step
 
 
 def _scipys(name: str) -> Callable[[Matrix], Matrix]:
-    """The value of a function by SciPy's, of stacks one by one, in the type of the matrix."""
+    """The value of a function by SciPy's, of stacks one by one, in the type of the matrix.
+
+    It is computed in double precision: SciPy's estimates of errors take that for granted, and would warn.
+    """
 
     def value(a: Matrix) -> Matrix:
         import scipy.linalg  # scipy loads at first use
@@ -33,7 +36,8 @@ def _scipys(name: str) -> Callable[[Matrix], Matrix]:
         if not a.size:
             return np.zeros(a.shape, dtype)
         f = getattr(scipy.linalg, name)
-        found = np.stack([f(m) for m in a.reshape(-1, *a.shape[-2:])]).reshape(a.shape)
+        wide = a.astype(np.promote_types(dtype, np.float64), copy=False)
+        found = np.stack([f(m) for m in wide.reshape(-1, *a.shape[-2:])]).reshape(a.shape)
         if found.dtype.kind == "c" and dtype.kind != "c":
             return np.asarray(_real(name, found), dtype)
         return np.asarray(found, dtype)
