@@ -44,3 +44,11 @@ def test_adjoint_is_the_transpose():
     np.testing.assert_allclose(cr.jit(f)(x[0]), matrix @ x[0], rtol=1e-12, atol=1e-13)
     np.testing.assert_allclose(f(x.astype(np.float32)), x @ matrix.T, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(f(x * 1j), 1j * (x @ matrix.T), rtol=1e-12, atol=1e-13)
+    z = x + 1j * x[::-1]
+    np.testing.assert_allclose(f(z), z @ matrix.T, rtol=1e-12, atol=1e-13)
+    terms = np.arange(38.0).reshape(2, 19) + 1j
+    g = lambda ct: ops.substitute_back(ct, *indices, size=size)
+    np.testing.assert_allclose(g(terms), terms @ matrix, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(cr.vmap(g)(terms), terms @ matrix, rtol=1e-12, atol=1e-12)
+    assert g(terms.astype(np.complex64)).dtype == np.complex64
+    assert g(terms.real.astype(np.float32)).dtype == np.float32
