@@ -5,6 +5,8 @@ import pytest
 import scipy.linalg
 
 from chainrule.ir.primitive import ops
+from chainrule.ir.types import ArrayType
+from chainrule.linear import Contract
 from chainrule.linear.maps import Slot
 from chainrule.linear.strong import strong_products
 
@@ -72,6 +74,7 @@ def test_triangular_systems_of_any_size_are_solved_or_refused(n, lower):
     hidden = ops.solve_triangular(a, b, lower=lower, singular="nan")
     assert hidden.shape == b.shape
     assert not np.isfinite(hidden).all()
+    assert np.isnan(ops.solve_triangular(a * np.nan, b, lower=lower, singular="nan")).all()
 
 
 def test_cotangents_of_gathers_are_added_to_what_is_there():
@@ -98,3 +101,32 @@ def test_pieces_that_reach_out_of_arrays_are_refused():
 def test_norms_of_complex_stacks_are_their_definition():
     x = np.array([[3.0 + 4j, 0], [1j, 2.0]])
     np.testing.assert_allclose(ops.reduce_norm(x, axes=(1,)), [5, 5**0.5])
+
+
+def contract_of(w):
+    left, right, to = (1,), (0, 1), (0,)
+    kind = ArrayType((w.shape[1],), w.dtype)
+    return Contract(w, left, right, to, kind, ArrayType((w.shape[0],), w.dtype))
+
+
+@np.errstate(all="ignore")
+def test_complex_contractions_keep_zeros_of_tangents():
+    w = np.array([[np.nan, 1j, 2.0], [1.0, np.inf, 1j]])
+    m = contract_of(w)
+    np.testing.assert_array_equal(m.apply(np.array([0, 0, 3 + 1j])), [6 + 2j, 3j - 1])
+    found = m.apply(np.array([0, 1j, 1.0]))
+    assert found[0] == 1.0
+    assert not np.isfinite(found[1])
+    found = m.apply(np.array([1.0, 0, 1.0]))
+    assert np.isnan(found[0])
+    assert found[1] == 1 + 1j
+
+
+@pytest.mark.parametrize(("name", "sign"), [("add", 1), ("subtract", -1)])
+def test_cotangents_of_real_terms_of_complex_sums_are_real(name, sign):
+    z, x, ct = np.array([1j, 2.0]), np.array([3.0, 4.0]), np.array([1 + 2j, 3 - 1j])
+    back = ops[name].pulls[1]((z, x), z, {}, ct, np.multiply)
+    assert back.dtype == float
+    np.testing.assert_array_equal(back, sign * ct.real)
+    back = ops[name].pulls[1]((z, x[:1]), z, {}, ct, np.multiply)
+    np.testing.assert_array_equal(back, [sign * 4.0])

@@ -50,5 +50,7 @@ def test_adjoint_is_the_transpose():
     g = lambda ct: ops.substitute_back(ct, *indices, size=size)
     np.testing.assert_allclose(g(terms), terms @ matrix, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(cr.vmap(g)(terms), terms @ matrix, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(g(np.asfortranarray(terms.real)), terms.real @ matrix, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(f(np.asfortranarray(x)), x @ matrix.T, rtol=1e-12, atol=1e-13)
     assert g(terms.astype(np.complex64)).dtype == np.complex64
     assert g(terms.real.astype(np.float32)).dtype == np.float32
