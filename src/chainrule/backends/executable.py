@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from chainrule.ir.program import Equation, Origin, Program
+from chainrule.ir.origin import Origin
+from chainrule.ir.program import Equation, Program
 
 
 @dataclass(frozen=True)

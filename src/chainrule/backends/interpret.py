@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from chainrule.backends.executable import Executable, Report, by_numpy
-from chainrule.ir.program import Equation, Literal, Program, Var, last_uses, located
+from chainrule.ir.origin import located
+from chainrule.ir.program import Equation, Literal, Program, Var, last_uses
 
 
 class Interpreted(Executable):
@@ -39,7 +40,7 @@ def run_equation(equation: Equation, env: dict[Var, Any]) -> None:
     try:
         out = equation.primitive.value(*args, **equation.params)
     except IndexError as error:
-        raise located(error, equation) from error
+        raise located(error, equation.origin) from error
     env.update(zip(equation.outs, (out,) if equation.primitive.outputs == 1 else out, strict=True))
 
 

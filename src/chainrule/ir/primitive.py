@@ -18,6 +18,7 @@ import numpy as np
 
 from chainrule.errors import MissingRule, ProgramError
 from chainrule.ir.linear_map import LinearMap
+from chainrule.ir.pending import settled
 from chainrule.ir.types import Array, ArrayType
 
 Params: TypeAlias = dict[str, Any]
@@ -56,7 +57,7 @@ class Trace(ABC):
     def decide(self, tracer: TracerBase) -> Any:
         """The plain value of a tracer of this trace, for Python to branch on or to count with."""
         below = tracer.value
-        return below.owner.decide(below) if isinstance(below, TracerBase) else below
+        return below.owner.decide(below) if isinstance(below, TracerBase) else settled(below)
 
 
 class TracerBase:
@@ -112,6 +113,14 @@ class Primitive(ABC):
     @abstractmethod
     def type_rule(self, *types: ArrayType, **params: Any) -> tuple[ArrayType, ...]:
         """The types of the outputs from those of the arguments."""
+
+    def infer(self, args: Sequence[Array], params: Params) -> tuple[ArrayType, ...] | None:
+        """The types of the outputs on arguments of which shapes and dtypes are known, exactly as the value would have them.
+
+        None, or any exception, where the types do not tell: where they depend on values, or where the value might refuse the
+        arguments and this does not. Then the value is computed.
+        """
+        return None
 
     @abstractmethod
     def batch(self, size: int, args: Sequence[Array], batched: Sequence[bool], params: Params) -> Any:
@@ -316,6 +325,7 @@ class RoomPrimitive(Elementary):
     examples: Callable[[], Iterator[Sample]]
     outputs: int = 1
     view: bool = False
+    typed: bool = False  # whether `types` refuses all shapes and dtypes that `compute` refuses
     accumulate: Callable[..., Any] | None = None
     variadic: Callable[..., LinearMap | None] | None = None
     differentiable: bool = field(init=False)
@@ -341,6 +351,11 @@ class RoomPrimitive(Elementary):
     def type_rule(self, *types: ArrayType, **params: Any) -> tuple[ArrayType, ...]:
         out = self.types(*types, **params)
         return out if isinstance(out, tuple) else (out,)
+
+    def infer(self, args: Sequence[Array], params: Params) -> tuple[ArrayType, ...] | None:
+        if not self.typed or not all([hasattr(a, "dtype") for a in args]):
+            return None
+        return self.type_rule(*[ArrayType(a.shape, a.dtype) for a in args], **params)
 
     def missing(self, k: int) -> bool:
         return self.variadic is None and any(k >= len(row) or row[k] is None for row in self._rows)
@@ -401,7 +416,7 @@ def concrete(x: Any) -> Any:
     """The plain value under all traces: what NumPy computed. Loses every derivative, so only for deciding and printing."""
     while isinstance(x, TracerBase):
         x = x.value
-    return x
+    return settled(x)
 
 
 def has_nan(x: Any) -> bool:
@@ -414,6 +429,7 @@ def has_nan(x: Any) -> bool:
         if x.owner.carries_values and has_nan(x.data):
             return True
         x = x.value
+    x = settled(x)
     if type(x) is not np.ndarray or x.ndim == 0:
         return bool(x != x)
     if x.dtype.kind != "f":

@@ -10,24 +10,16 @@ A Program prints as text, evaluates (`program(x)`), and re-checks its own types 
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from chainrule.errors import ProgramError
+from chainrule.ir.origin import Origin, located, running
 from chainrule.ir.primitive import Params, Primitive, bind
 from chainrule.ir.types import Array, ArrayType
-
-
-class Origin(NamedTuple):
-    """Where in the user's code an equation comes from."""
-
-    file: str
-    line: int
-    function: str
 
 
 class Var:
@@ -152,23 +144,6 @@ def last_uses(program: Program) -> list[list[Var]]:
     return out[::-1]
 
 
-class _Running(threading.local):
-    """The place in the user's code of the equation that is being evaluated, for what records it."""
-
-    origin: Origin | None = None
-
-
-running = _Running()
-
-
-def located(error: IndexError, equation: Equation) -> IndexError:
-    """The error of an index out of range with the place in the user's code of the equation that met it."""
-    origin = equation.origin
-    if origin is None or f"{origin.file}:" in str(error):
-        return error
-    return IndexError(f"{error} (at {origin.file}:{origin.line})")
-
-
 def evaluate(program: Program, args: Sequence[Array]) -> tuple[Array, ...]:
     """Compute a program equation by equation; on tracers this records, so a program is transformed as any function is."""
     env: dict[Var, Any] = dict(zip(program.inputs, args, strict=True))
@@ -183,7 +158,7 @@ def evaluate(program: Program, args: Sequence[Array]) -> tuple[Array, ...]:
             try:
                 out = bind(equation.primitive, [read(a) for a in equation.args], equation.params)
             except IndexError as error:
-                raise located(error, equation) from error
+                raise located(error, equation.origin) from error
             env.update(zip(equation.outs, (out,) if equation.primitive.outputs == 1 else out, strict=True))
             for var in dead:
                 env.pop(var, None)

@@ -78,6 +78,8 @@ def _value(x: Any, y: Any, *, left: Labels, right: Labels, to: Labels) -> Any:
 
 def _types(x: ArrayType, y: ArrayType, *, left: Labels, right: Labels, to: Labels) -> ArrayType:
     extents = dict(zip(left + right, x.shape + y.shape, strict=True))
+    if tuple([extents[a] for a in left + right]) != x.shape + y.shape:
+        raise ValueError(f"{x} and {y} differ in the extent of a label: {left}, {right}")
     return ArrayType(tuple(extents[a] for a in to), np.result_type(x.dtype, y.dtype))
 
 
@@ -139,6 +141,7 @@ contract = RoomPrimitive(
     name="contract",
     compute=_value,
     types=_types,
+    typed=True,
     partials=(),
     variadic=_partial,
     batching=_batch,

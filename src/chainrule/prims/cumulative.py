@@ -19,7 +19,7 @@ import numpy as np
 from chainrule.ir.primitive import Params, RoomPrimitive, Sample, ops
 from chainrule.ir.types import Array, ArrayType
 from chainrule.linear import Implicit, WeightedSum, patterns
-from chainrule.prims.reduce import count_elements, reduced, reduction_samples, shift_axes
+from chainrule.prims.reduce import along, count_elements, reduced, reduction_samples, shift_axes
 from chainrule.prims.shape import draw
 
 if TYPE_CHECKING:
@@ -96,7 +96,8 @@ def _cumsum_samples() -> Iterator[Sample]:
 cumsum: RoomPrimitive = RoomPrimitive(
     name="cumsum",
     compute=_cumsum_value,
-    types=lambda x, axis, reverse: ArrayType(x.shape, np.cumsum(np.ones(1, x.dtype)).dtype),
+    types=lambda x, axis, reverse: ArrayType(along(x, axis), np.cumsum(np.ones(1, x.dtype)).dtype),
+    typed=True,
     partials=(_cumsum_partial,),
     batching=lambda size, args, batched, params: _shift_axis(cumsum, args, params),
     cost=count_elements,
@@ -209,7 +210,8 @@ def _cumprod_samples() -> Iterator[Sample]:
 cumprod: RoomPrimitive = RoomPrimitive(
     name="cumprod",
     compute=lambda x, axis: np.cumprod(x, axis=axis),
-    types=lambda x, axis: ArrayType(x.shape, np.cumprod(np.ones(1, x.dtype)).dtype),
+    types=lambda x, axis: ArrayType(along(x, axis), np.cumprod(np.ones(1, x.dtype)).dtype),
+    typed=True,
     partials=(_cumprod_partial,),
     batching=lambda size, args, batched, params: _shift_axis(cumprod, args, params),
     cost=count_elements,
@@ -247,6 +249,7 @@ reduce_prod: RoomPrimitive = RoomPrimitive(
     name="reduce_prod",
     compute=lambda x, axes: np.multiply.reduce(x, axis=axes),
     types=lambda x, axes: ArrayType(reduced(x, axes), np.multiply.reduce(np.ones(1, x.dtype)).dtype),
+    typed=True,
     partials=(_prod_partial,),
     batching=lambda *a: shift_axes(reduce_prod)(*a),
     cost=count_elements,

@@ -18,6 +18,9 @@ from chainrule.ir.types import Array, ArrayType
 class CustomRule(ABC):
     """A function from arrays to a tuple of arrays, with its derivative."""
 
+    is_typed = False
+    """Whether `types` tells without running code of the user's, and refuses what `evaluate` would refuse."""
+
     @abstractmethod
     def evaluate(self, args: Sequence[Array]) -> tuple[Array, ...]:
         """The function."""
@@ -62,6 +65,10 @@ class _CustomCall(Carrier):
     def type_rule(self, *types: ArrayType, **params: Any) -> tuple[ArrayType, ...]:
         rule: CustomRule = params["rule"]
         return rule.types(types)
+
+    def infer(self, args: Sequence[Array], params: Params) -> tuple[ArrayType, ...] | None:
+        rule: CustomRule = params["rule"]
+        return rule.types([ArrayType.of(a) for a in args]) if rule.is_typed else None
 
     def batch(self, size: int, args: Sequence[Array], batched: Sequence[bool], params: Params) -> Any:
         return params["rule"].batch(size, args, batched)

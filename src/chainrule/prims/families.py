@@ -18,7 +18,7 @@ import numpy as np
 
 from chainrule.ir.linear_map import LinearMap
 from chainrule.ir.primitive import Elementary, Params, Sample, missing_derivative, ops
-from chainrule.ir.types import Array, ArrayType
+from chainrule.ir.types import Array, ArrayType, Shape
 from chainrule.linear import Diagonal, Scale
 from chainrule.linear.maps import fit
 
@@ -89,6 +89,27 @@ def _pull_scaled(factor: float, k: int) -> Callable[..., Any]:
     return plus if factor == 1 else minus if factor == -1 else scaled
 
 
+def _number_kind(x: Any) -> Any:
+    """What stands for all numbers of Python's that promote as this one does; large integers do not fit every dtype."""
+    kind = type(x)
+    if kind is int:
+        return (kind, x if not 0 <= x <= 127 else 1)
+    if kind in (bool, float, complex):
+        return (kind, kind(1))
+    raise TypeError(f"a {kind.__name__} has no dtype")
+
+
+def _broadcast(shapes: Sequence[Shape]) -> Shape:
+    """The shape to which shapes broadcast; mostly one of them, which is found faster than NumPy's function is called."""
+    found: Shape = ()
+    for shape in shapes:
+        if shape != found and shape:
+            if found:
+                return np.broadcast_shapes(*shapes)
+            found = shape
+    return found
+
+
 class Elementwise(Elementary):
     """An operation on corresponding elements, broadcasting as NumPy does."""
 
@@ -113,6 +134,7 @@ class Elementwise(Elementary):
         # An instance attribute: the value is called on every operation, and this saves one Python call.
         self.value = compute  # type: ignore[method-assign]
         self.pulls = tuple(self._pull(k, rule) for k, rule in enumerate(rules))
+        self._dtypes: dict[Any, np.dtype[Any]] = {}
         ops.register(self)
 
     def value(self, *args: Any, **params: Any) -> Any:
@@ -146,8 +168,20 @@ class Elementwise(Elementary):
         return nothing
 
     def type_rule(self, *types: ArrayType, **params: Any) -> tuple[ArrayType, ...]:
-        shape = np.broadcast_shapes(*(t.shape for t in types))
-        return (ArrayType(shape, self.value(*(np.ones(0, t.dtype) for t in types)).dtype),)
+        return (ArrayType(_broadcast([t.shape for t in types]), self._dtype(tuple([t.dtype for t in types]))),)
+
+    def infer(self, args: Sequence[Array], params: Params) -> tuple[ArrayType, ...] | None:
+        kinds = tuple([a.dtype if hasattr(a, "dtype") else _number_kind(a) for a in args])
+        shapes = [a.shape for a in args if hasattr(a, "shape")]
+        return (ArrayType(_broadcast(shapes), self._dtype(kinds)),)
+
+    def _dtype(self, kinds: tuple[Any, ...]) -> np.dtype[Any]:
+        """The dtype of the result by trying: on no elements of each dtype, and on Python's own numbers as they are."""
+        found = self._dtypes.get(kinds)
+        if found is None:
+            found = self.value(*[np.ones(0, k) if isinstance(k, np.dtype) else k[1] for k in kinds]).dtype
+            self._dtypes[kinds] = found
+        return found
 
     def batch(self, size: int, args: Sequence[Array], batched: Sequence[bool], params: Params) -> Any:
         return self(*align(args, batched))

@@ -60,6 +60,7 @@ slice_ = RoomPrimitive(
     name="slice",
     compute=lambda x, key: x[key],
     types=lambda x, key: ArrayType(_dummy(x.shape)[key].shape, x.dtype),
+    typed=True,
     partials=(lambda x, out, key: Slice(key, x, out),),
     batching=_slice_batch,
     cost=free,
@@ -77,6 +78,17 @@ def _place_value(x: Any, *, key: Key, shape: Shape) -> Any:
     return out
 
 
+def _place_types(x: ArrayType, *, key: Key, shape: Shape) -> ArrayType:
+    _check_fits(x, _dummy(shape)[key].shape)
+    return ArrayType(shape, x.dtype)
+
+
+def _check_fits(x: ArrayType, room: Shape) -> None:
+    """That an array can be assigned to where there is room of a shape."""
+    if x.shape != room and np.broadcast_shapes(x.shape, room) != room:
+        raise ValueError(f"cannot put {x} where there is room for {room}")
+
+
 def _place_samples() -> Iterator[Sample]:
     yield (draw(4),), {"key": (slice(1, None),), "shape": (5,)}
     yield (draw(3),), {"key": (slice(None, None, -1), 1), "shape": (3, 4)}
@@ -89,7 +101,8 @@ def _place_batch(size: int, args: Sequence[Array], batched: Sequence[bool], para
 place = RoomPrimitive(
     name="place",
     compute=_place_value,
-    types=lambda x, key, shape: ArrayType(shape, x.dtype),
+    types=_place_types,
+    typed=True,
     partials=(lambda x, out, key, shape: Place(key, x, shape),),
     batching=_place_batch,
     cost=free,
@@ -215,6 +228,22 @@ def _scatter_batch(size: int, args: Sequence[Array], batched: Sequence[bool], pa
 _SAMPLE_INDICES = (np.array([0, 2, 2]), np.array([[1, 0, 3]]))
 
 
+def _indexed(shape: Shape, indices: Sequence[ArrayType], key: Key) -> Shape:
+    """The shape of an array indexed by arrays: that of one element of each, in the place of which their common shape is put."""
+    if any(i.dtype.kind not in "iu" for i in indices):
+        raise IndexError("arrays used as indices must be of integer type")
+    several = np.broadcast_shapes(*(i.shape for i in indices))
+    one = np.zeros((1,) * len(several), np.intp)
+    found = _dummy(shape)[fill(key, [one] * len(indices))].shape
+    before = 0 if leading_broadcast(key, ()) else _first_index(key)
+    return found[:before] + several + found[before + len(several) :]
+
+
+def _scatter_types(ct: ArrayType, *indices: ArrayType, key: Key, shape: Shape) -> ArrayType:
+    _check_fits(ct, _indexed(shape, indices, key))
+    return ArrayType(shape, ct.dtype)
+
+
 def _gather_samples() -> Iterator[Sample]:
     i, j = _SAMPLE_INDICES
     yield (draw(4), i), {"key": (Slot(0),)}
@@ -237,9 +266,8 @@ def _scatter_samples() -> Iterator[Sample]:
 gather = RoomPrimitive(
     name="gather",
     compute=_gather_value,
-    types=lambda x, *indices, key: ArrayType(
-        _dummy(x.shape)[fill(key, [np.zeros(i.shape, np.intp) for i in indices])].shape, x.dtype
-    ),
+    types=lambda x, *indices, key: ArrayType(_indexed(x.shape, indices, key), x.dtype),
+    typed=True,
     partials=(),
     variadic=_gather_partial,
     batching=_gather_batch,
@@ -251,7 +279,8 @@ gather = RoomPrimitive(
 scatter_add = RoomPrimitive(
     name="scatter_add",
     compute=_scatter_value,
-    types=lambda ct, *indices, key, shape: ArrayType(shape, ct.dtype),
+    types=_scatter_types,
+    typed=True,
     partials=(),
     variadic=_scatter_partial,
     batching=_scatter_batch,
@@ -331,6 +360,7 @@ assemble = RoomPrimitive(
     name="assemble",
     compute=_assemble_value,
     types=_assemble_type,
+    typed=True,
     partials=(),
     variadic=_assemble_partial,
     batching=_assemble_batch,

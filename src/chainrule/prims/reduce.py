@@ -17,7 +17,15 @@ Axes = tuple[int, ...]
 
 def reduced(x: ArrayType, axes: Axes) -> tuple[int, ...]:
     """The shape of x without the reduced axes."""
-    return tuple(n for i, n in enumerate(x.shape) if i not in axes)
+    if any([not 0 <= a < len(x.shape) for a in axes]):
+        raise np.exceptions.AxisError(f"axes {axes} of {x}")
+    return tuple([n for i, n in enumerate(x.shape) if i not in axes])
+
+
+def along(x: ArrayType, axis: int) -> tuple[int, ...]:
+    """The shape of x, which has that axis."""
+    reduced(x, (axis,))
+    return x.shape
 
 
 def count_elements(args: Sequence[ArrayType], _outs: Sequence[ArrayType], _params: Params) -> int:
@@ -80,6 +88,7 @@ reduce_sum: RoomPrimitive = RoomPrimitive(
     name="reduce_sum",
     compute=_sum,
     types=lambda x, axes: ArrayType(reduced(x, axes), np.add.reduce(np.ones(1, x.dtype)).dtype),
+    typed=True,
     partials=(lambda x, out, axes: SumOver(axes, x, out),),
     batching=lambda *a: shift_axes(reduce_sum)(*a),
     cost=count_elements,
@@ -94,11 +103,18 @@ def _extreme_partial(x: Array, out: Array, *, axes: Axes) -> WeightedSum:
     return WeightedSum(ops.convert(hits / ties, dtype=x.dtype), axes, x, out)
 
 
+def _extreme_types(x: ArrayType, *, axes: Axes) -> ArrayType:
+    if x.size == 0:
+        raise ValueError(f"no extreme of {x}")  # of some there is, as far as NumPy is concerned, which then is asked
+    return ArrayType(reduced(x, axes), x.dtype)
+
+
 def _extreme(name: str, compute: Callable[..., Any]) -> RoomPrimitive:
     primitive: RoomPrimitive = RoomPrimitive(
         name=name,
         compute=compute,
-        types=lambda x, axes: ArrayType(reduced(x, axes), x.dtype),
+        types=_extreme_types,
+        typed=True,
         partials=(_extreme_partial,),
         batching=lambda *a: shift_axes(primitive)(*a),
         cost=count_elements,

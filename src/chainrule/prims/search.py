@@ -10,7 +10,7 @@ import numpy as np
 
 from chainrule.ir.primitive import Params, RoomPrimitive, Sample, ops
 from chainrule.ir.types import Array, ArrayType
-from chainrule.prims.reduce import count_elements, reduced, shift_axes
+from chainrule.prims.reduce import along, count_elements, reduced, shift_axes
 from chainrule.prims.shape import draw
 
 INDEX = np.dtype(np.intp)
@@ -27,6 +27,7 @@ def _along(name: str, compute: Callable[..., Any], types: Callable[..., ArrayTyp
         name=name,
         compute=compute,
         types=types,
+        typed=True,
         partials=(0,),
         batching=lambda size, args, batched, params: primitive(args[0], **{**params, "axis": params["axis"] + 1}),
         cost=count_elements,
@@ -36,6 +37,8 @@ def _along(name: str, compute: Callable[..., Any], types: Callable[..., ArrayTyp
 
 
 def _dropped(x: ArrayType, axis: int) -> ArrayType:
+    if x.size == 0:
+        raise ValueError(f"no extreme of {x}")
     return ArrayType(reduced(x, (axis,)), INDEX)
 
 
@@ -44,13 +47,22 @@ argmin = _along("argmin", lambda x, axis: np.argmin(x, axis=axis), _dropped)
 argsort = _along(
     "argsort",
     lambda x, axis, kind: np.argsort(x, axis=axis, kind=kind),
-    lambda x, axis, kind: ArrayType(x.shape, INDEX),
+    lambda x, axis, kind: ArrayType(along(x, axis), INDEX),
     kind="stable",
 )
+
+
+def _partitioned(x: ArrayType, axis: int, kth: Sequence[int]) -> ArrayType:
+    n = along(x, axis)[axis]
+    if not all(-n <= k < n for k in kth):
+        raise ValueError(f"no elements {kth} of {n}")
+    return ArrayType(x.shape, INDEX)
+
+
 argpartition = _along(
     "argpartition",
     lambda x, axis, kth: np.argpartition(x, kth, axis=axis),
-    lambda x, axis, kth: ArrayType(x.shape, INDEX),
+    _partitioned,
     kth=(1,),
 )
 
@@ -71,8 +83,12 @@ def _running(best: Any) -> Callable[..., Any]:
     return compute
 
 
-running_argmax = _along("running_argmax", _running(np.maximum), lambda x, axis: ArrayType(x.shape, INDEX))
-running_argmin = _along("running_argmin", _running(np.minimum), lambda x, axis: ArrayType(x.shape, INDEX))
+def _running_types(x: ArrayType, axis: int) -> ArrayType:
+    return ArrayType(along(x, axis), INDEX)
+
+
+running_argmax = _along("running_argmax", _running(np.maximum), _running_types)
+running_argmin = _along("running_argmin", _running(np.minimum), _running_types)
 
 
 def _over_axes(name: str, compute: Callable[..., Any], dtype: np.dtype[Any]) -> RoomPrimitive:
@@ -87,6 +103,7 @@ def _over_axes(name: str, compute: Callable[..., Any], dtype: np.dtype[Any]) -> 
         name=name,
         compute=compute,
         types=lambda x, axes: ArrayType(reduced(x, axes), dtype),
+        typed=True,
         partials=(0,),
         batching=lambda *a: shift_axes(primitive)(*a),
         cost=count_elements,
@@ -126,10 +143,18 @@ def _searchsorted_samples() -> Iterator[Sample]:
         yield (np.array([0.0, 1.0]), np.float64(0.5)), {"side": side}
 
 
+def _searchsorted_types(a: ArrayType, v: ArrayType, side: str) -> ArrayType:
+    if len(a.shape) != 1:
+        raise ValueError(f"no sorted sequence: {a}")
+    np.result_type(a.dtype, v.dtype)
+    return ArrayType(v.shape, INDEX)
+
+
 searchsorted: RoomPrimitive = RoomPrimitive(
     name="searchsorted",
     compute=lambda a, v, side: np.searchsorted(a, v, side=side),
-    types=lambda a, v, side: ArrayType(v.shape, INDEX),
+    types=_searchsorted_types,
+    typed=True,
     partials=(0, 0),
     batching=_searchsorted_batch,
     cost=lambda args, outs, params: prod(outs[0].shape) * max(args[0].size, 1).bit_length(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,12 @@ def draw(*shape: int) -> np.ndarray[Any, Any]:
 # ---- reshape[shape](x)
 
 
+def _reshape_types(x: ArrayType, *, shape: Shape) -> ArrayType:
+    if prod(shape) != x.size:
+        raise ValueError(f"cannot reshape {x} into shape {shape}")
+    return ArrayType(shape, x.dtype)
+
+
 def _reshape_samples() -> Iterator[Sample]:
     yield (draw(2, 3),), {"shape": (6,)}
     yield (draw(2, 3),), {"shape": (3, 1, 2)}
@@ -36,7 +43,8 @@ def _reshape_samples() -> Iterator[Sample]:
 reshape: RoomPrimitive = RoomPrimitive(
     name="reshape",
     compute=lambda x, shape: np.reshape(x, shape) if shape else np.reshape(x, shape)[()],
-    types=lambda x, shape: ArrayType(shape, x.dtype),
+    types=_reshape_types,
+    typed=True,
     partials=(lambda x, out, shape: Reshape(x, shape),),
     batching=lambda size, args, batched, params: reshape(args[0], shape=(size, *params["shape"])),
     cost=free,
@@ -47,6 +55,12 @@ reshape: RoomPrimitive = RoomPrimitive(
 # ---- transpose[axes](x)
 
 
+def _transpose_types(x: ArrayType, *, axes: tuple[int, ...]) -> ArrayType:
+    if len(axes) != len(x.shape):
+        raise ValueError(f"{len(axes)} axes of {x}")
+    return ArrayType(tuple([x.shape[a] for a in axes]), x.dtype)
+
+
 def _transpose_samples() -> Iterator[Sample]:
     yield (draw(2, 3),), {"axes": (1, 0)}
     yield (draw(2, 3, 4),), {"axes": (1, 2, 0)}
@@ -55,7 +69,8 @@ def _transpose_samples() -> Iterator[Sample]:
 transpose: RoomPrimitive = RoomPrimitive(
     name="transpose",
     compute=lambda x, axes: x.transpose(axes),
-    types=lambda x, axes: ArrayType(tuple(x.shape[a] for a in axes), x.dtype),
+    types=_transpose_types,
+    typed=True,
     partials=(lambda x, out, axes: Permute(axes, x),),
     batching=lambda size, args, batched, params: transpose(args[0], axes=(0, *(a + 1 for a in params["axes"]))),
     cost=free,
@@ -85,6 +100,13 @@ def _broadcast_value(x: Any, *, shape: Shape) -> Any:
     return out
 
 
+def _broadcast_types(x: ArrayType, *, shape: Shape) -> ArrayType:
+    lead = len(shape) - len(x.shape)
+    if lead < 0 or any(n not in (1, m) for n, m in zip(x.shape, shape[lead:], strict=True)):
+        raise ValueError(f"cannot broadcast {x} to shape {shape}")
+    return ArrayType(shape, x.dtype)
+
+
 def _broadcast_batch(size: int, args: Sequence[Array], batched: Sequence[bool], params: Params) -> Array:
     (x,) = args
     shape = params["shape"]
@@ -101,7 +123,8 @@ def _broadcast_samples() -> Iterator[Sample]:
 broadcast_to = RoomPrimitive(
     name="broadcast_to",
     compute=_broadcast_value,
-    types=lambda x, shape: ArrayType(shape, x.dtype),
+    types=_broadcast_types,
+    typed=True,
     partials=(lambda x, out, shape: Expand(x, shape),),
     batching=_broadcast_batch,
     cost=free,
@@ -113,6 +136,9 @@ broadcast_to = RoomPrimitive(
 
 def _concatenate_types(*xs: ArrayType, axis: int) -> ArrayType:
     shape = list(xs[0].shape)
+    rest = [x.shape[:axis] + x.shape[axis + 1 :] for x in xs]
+    if any(len(x.shape) != len(shape) for x in xs) or rest.count(rest[0]) != len(rest):
+        raise ValueError(f"cannot join {', '.join(map(str, xs))} along axis {axis}")
     shape[axis] = sum(x.shape[axis] for x in xs)
     return ArrayType(tuple(shape), np.result_type(*(x.dtype for x in xs)))
 
@@ -141,6 +167,7 @@ concatenate = RoomPrimitive(
     name="concatenate",
     compute=lambda *xs, axis: _join(xs, axis),
     types=_concatenate_types,
+    typed=True,
     partials=(),
     variadic=_concatenate_partial,
     batching=_concatenate_batch,

@@ -46,6 +46,8 @@ class Astray(Exception):
 class Staged(CustomRule):
     """An optimised program, compiled when it first runs; its last outputs are compared with `expected`, the guards' values."""
 
+    is_typed = True
+
     def __init__(self, program: Program, backend: str, expected: Sequence[Any] = ()) -> None:
         self.program = program
         self.backend = backend

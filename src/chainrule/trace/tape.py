@@ -14,7 +14,8 @@ import numpy as np
 
 from chainrule.errors import TraceError, user_frame
 from chainrule.ir.primitive import Params, Primitive, Trace, TracerBase, bind, concrete, missing_derivative
-from chainrule.ir.program import Origin, running
+from chainrule.ir.origin import Origin, running
+from chainrule.ir.pending import Pending, settled, suspended
 from chainrule.ir.types import Array
 from chainrule.prims.families import Elementwise
 from chainrule.trace.operands import Constants, Operands
@@ -281,25 +282,43 @@ class Recorder(Tape):
         return _numbered(super().input(x))  # type: ignore[no-any-return]
 
     def process(self, primitive: Primitive, args: Sequence[Array], params: Params) -> Any:
-        if not isinstance(primitive, Elementwise):
-            args = [_in_numpy(a) for a in args]
-        return super().process(primitive, args, params)
+        return self._record(primitive, primitive.value, args, params)
 
     def unary(self, primitive: Primitive, compute: Callable[..., Any], x: TracerBase, params: Params) -> Any:
-        if not isinstance(primitive, Elementwise):
-            x = _in_numpy(x)
-        return _numbered(super().unary(primitive, compute, x, params))
+        return _numbered(self._record(primitive, compute, (x,), params))
 
     def binary(self, primitive: Primitive, compute: Callable[[Any, Any], Any], x: Any, y: Any) -> Any:
         if type(getattr(x, "value", x)) not in NUMBERS or type(getattr(y, "value", y)) not in NUMBERS:
-            return super().binary(primitive, compute, x, y)
+            return self._record(primitive, compute, (x, y), {})
         try:
             found = compute(concrete(x), concrete(y))
         except ZeroDivisionError:
             return self.process(primitive, (x, y), {})
         if type(found) is bool or (type(found) is int and not _LEAST <= found <= _GREATEST):
             return self.process(primitive, (x, y), {})
-        return _numbered(super().binary(primitive, compute, x, y))
+        return _numbered(self._record(primitive, compute, (x, y), {}))
+
+    def _record(self, primitive: Primitive, compute: Callable[..., Any], args: Sequence[Array], params: Params) -> Any:
+        if not self.is_open:
+            raise escaped()
+        if not isinstance(primitive, Elementwise):
+            args = [_in_numpy(a) for a in args]
+        node = Node()
+        node.primitive = primitive
+        node.parents = [a.data if isinstance(a, TracerBase) and a.owner is self else None for a in args]
+        node.values = [self._value(a) for a in args]
+        node.out = _outcome(primitive, compute, node.values, params)
+        node.params = params
+        out = self._special(node)
+        if primitive.view:
+            share(out, args)
+        return out
+
+    def _value(self, x: Array) -> Array:
+        """An operand one level down."""
+        if isinstance(x, TracerBase):
+            return x.value if x.owner is self else x
+        return self.operands.held(x) if type(x) is ndarray else x
 
     def decide(self, tracer: TracerBase) -> Any:
         value = super().decide(tracer)
@@ -308,6 +327,27 @@ class Recorder(Tape):
 
 
 _LEAST, _GREATEST = np.iinfo(np.int64).min, np.iinfo(np.int64).max
+
+
+_KNOWN = frozenset((bool, *NUMBERS))
+
+
+def _outcome(primitive: Primitive, compute: Callable[..., Any], values: Sequence[Array], params: Params) -> Any:
+    """The output, or outputs, of an operation: typed, to be computed if they are asked for.
+
+    They are computed at once on Python's own numbers alone, with Python's semantics; on values of transformations around the
+    recording, which are to see it; and where the types do not tell, as where NumPy is to say what does not fit.
+    """
+    if any([isinstance(v, TracerBase) for v in values]):
+        return bind(primitive, [settled(v) for v in values], params)
+    if not all([type(v) in _KNOWN for v in values]):
+        try:
+            types = primitive.infer(values, params)
+        except Exception:  # noqa: BLE001 - of whatever kind: NumPy's own is raised below, if it is one of NumPy's too
+            types = None
+        if types is not None:
+            return suspended(primitive, values, params, types)
+    return compute(*[settled(v) for v in values], **params)
 
 
 def _numbered(t: Any) -> Any:
@@ -327,10 +367,13 @@ def _in_numpy(x: Any) -> Any:
 
 
 def _note_origin(nodes: list[Node], origins: dict[Node, Origin], node: Node) -> None:
-    if running.origin is not None:
-        origins[node] = running.origin
-    elif (frame := user_frame()) is not None:
-        origins[node] = Origin(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
+    origin = running.origin
+    if origin is None and (frame := user_frame()) is not None:
+        origin = Origin(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
+    if origin is not None:
+        origins[node] = origin
+        if type(node.out) is Pending:
+            node.out.operation.origin = origin
     nodes.append(node)
 
 

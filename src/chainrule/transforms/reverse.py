@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.ir.primitive import TracerBase, has_nan, ops
-from chainrule.ir.program import running
+from chainrule.ir.origin import running
 from chainrule.ir.types import Array
 from chainrule.linear.maps import convert
 from chainrule.linear.strong import mode, strong_products
