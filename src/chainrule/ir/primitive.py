@@ -353,7 +353,7 @@ class RoomPrimitive(Elementary):
         return out if isinstance(out, tuple) else (out,)
 
     def infer(self, args: Sequence[Array], params: Params) -> tuple[ArrayType, ...] | None:
-        if not self.typed or not all([hasattr(a, "dtype") for a in args]):
+        if not self.typed or not all(hasattr(a, "dtype") for a in args):
             return None
         return self.type_rule(*[ArrayType(a.shape, a.dtype) for a in args], **params)
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.ir.primitive import Params, Primitive, parameter_key
 from chainrule.ir.origin import Origin
+from chainrule.ir.primitive import Params, Primitive, parameter_key
 from chainrule.ir.program import Atom, Equation, Literal, Program, Var
 from chainrule.ir.types import ArrayType
 from chainrule.optimise.rule import New

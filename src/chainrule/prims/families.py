@@ -90,7 +90,9 @@ def _pull_scaled(factor: float, k: int) -> Callable[..., Any]:
 
 
 def _number_kind(x: Any) -> Any:
-    """What stands for all numbers of Python's that promote as this one does; large integers do not fit every dtype."""
+    """What stands for all numbers that promote as this one does; large integers do not fit every dtype."""
+    if hasattr(x, "dtype"):
+        return (x.dtype.type, np.ones((), x.dtype)[()])
     kind = type(x)
     if kind is int:
         return (kind, x if not 0 <= x <= 127 else 1)
@@ -171,7 +173,8 @@ class Elementwise(Elementary):
         return (ArrayType(_broadcast([t.shape for t in types]), self._dtype(tuple([t.dtype for t in types]))),)
 
     def infer(self, args: Sequence[Array], params: Params) -> tuple[ArrayType, ...] | None:
-        kinds = tuple([a.dtype if hasattr(a, "dtype") else _number_kind(a) for a in args])
+        by_dtype = isinstance(self.value, np.ufunc)  # others may look at single numbers in a way of their own
+        kinds = tuple([a.dtype if hasattr(a, "dtype") and (by_dtype or a.shape) else _number_kind(a) for a in args])
         shapes = [a.shape for a in args if hasattr(a, "shape")]
         return (ArrayType(_broadcast(shapes), self._dtype(kinds)),)
 
@@ -179,7 +182,8 @@ class Elementwise(Elementary):
         """The dtype of the result by trying: on no elements of each dtype, and on Python's own numbers as they are."""
         found = self._dtypes.get(kinds)
         if found is None:
-            found = self.value(*[np.ones(0, k) if isinstance(k, np.dtype) else k[1] for k in kinds]).dtype
+            with np.errstate(all="ignore"):
+                found = self.value(*[np.ones(0, k) if isinstance(k, np.dtype) else k[1] for k in kinds]).dtype
             self._dtypes[kinds] = found
         return found
 

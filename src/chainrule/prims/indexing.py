@@ -234,7 +234,7 @@ def _indexed(shape: Shape, indices: Sequence[ArrayType], key: Key) -> Shape:
         raise IndexError("arrays used as indices must be of integer type")
     several = np.broadcast_shapes(*(i.shape for i in indices))
     one = np.zeros((1,) * len(several), np.intp)
-    found = _dummy(shape)[fill(key, [one] * len(indices))].shape
+    found: Shape = _dummy(shape)[fill(key, [one] * len(indices))].shape
     before = 0 if leading_broadcast(key, ()) else _first_index(key)
     return found[:before] + several + found[before + len(several) :]
 

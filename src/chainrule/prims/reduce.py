@@ -17,7 +17,7 @@ Axes = tuple[int, ...]
 
 def reduced(x: ArrayType, axes: Axes) -> tuple[int, ...]:
     """The shape of x without the reduced axes."""
-    if any([not 0 <= a < len(x.shape) for a in axes]):
+    if any(not 0 <= a < len(x.shape) for a in axes):
         raise np.exceptions.AxisError(f"axes {axes} of {x}")
     return tuple([n for i, n in enumerate(x.shape) if i not in axes])
 

@@ -1,7 +1,8 @@
 """Recording: the tape of a reverse sweep, and the recorder of whole programs.
 
 Both keep a list of nodes, each an operation with its values. A tape keeps what carries derivatives of its inputs; a recorder
-keeps all that depends on its inputs, comparisons too, and where each came from.
+keeps all that depends on its inputs, comparisons too, and where each came from. A tape holds values; a recorder holds types, and
+computes what it is asked for.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from chainrule.errors import TraceError, user_frame
-from chainrule.ir.primitive import Params, Primitive, Trace, TracerBase, bind, concrete, missing_derivative
 from chainrule.ir.origin import Origin, running
 from chainrule.ir.pending import Pending, settled, suspended
+from chainrule.ir.primitive import Params, Primitive, Trace, TracerBase, bind, concrete, missing_derivative
 from chainrule.ir.types import Array
 from chainrule.prims.families import Elementwise
 from chainrule.trace.operands import Constants, Operands
@@ -338,9 +339,9 @@ def _outcome(primitive: Primitive, compute: Callable[..., Any], values: Sequence
     They are computed at once on Python's own numbers alone, with Python's semantics; on values of transformations around the
     recording, which are to see it; and where the types do not tell, as where NumPy is to say what does not fit.
     """
-    if any([isinstance(v, TracerBase) for v in values]):
+    if any(isinstance(v, TracerBase) for v in values):
         return bind(primitive, [settled(v) for v in values], params)
-    if not all([type(v) in _KNOWN for v in values]):
+    if not all(type(v) in _KNOWN for v in values):
         try:
             types = primitive.infer(values, params)
         except Exception:  # noqa: BLE001 - of whatever kind: NumPy's own is raised below, if it is one of NumPy's too

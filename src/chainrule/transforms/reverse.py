@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.ir.primitive import TracerBase, has_nan, ops
 from chainrule.ir.origin import running
+from chainrule.ir.primitive import TracerBase, has_nan, ops
 from chainrule.ir.types import Array
 from chainrule.linear.maps import convert
 from chainrule.linear.strong import mode, strong_products

@@ -22,8 +22,8 @@ import numpy as np
 from chainrule.backends.llvm import moves
 from chainrule.backends.llvm.operations import lowers
 from chainrule.backends.llvm.partition import Layout, Partition, is_product
-from chainrule.ir.primitive import Params, Primitive, Sample, ops
 from chainrule.ir.origin import Origin
+from chainrule.ir.primitive import Params, Primitive, Sample, ops
 from chainrule.ir.program import Atom, Equation, Literal, Program, Var
 from chainrule.ir.types import Array, ArrayType, Shape
 
