@@ -1,7 +1,8 @@
 """Recording a function as a Program, for the path that Python took on the given arguments.
 
-Operations are typed, not computed (see ir.pending). A value is computed, with what it depends on, where Python asks for it: in a
-branch, in print, by cr.value, as an index or a number of iterations, or where a primitive cannot tell the type of its result.
+Operations on large arrays are typed, not computed, and so is what depends on them (see ir.pending). A value is computed, with what
+it depends on, where Python asks for it: in a branch, in print, by cr.value, as an index or a number of iterations, or where a
+primitive cannot tell the type of its result. Where all arguments are small and known, computing takes no longer, and is done.
 """
 
 from __future__ import annotations

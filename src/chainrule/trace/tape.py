@@ -283,27 +283,36 @@ class Recorder(Tape):
         return _numbered(super().input(x))  # type: ignore[no-any-return]
 
     def process(self, primitive: Primitive, args: Sequence[Array], params: Params) -> Any:
-        return self._record(primitive, primitive.value, args, params)
+        if not isinstance(primitive, Elementwise):
+            args = [_in_numpy(a) for a in args]
+        if any(map(_waits, args)):
+            return self._typed(primitive, primitive.value, args, params)
+        return super().process(primitive, args, params)
 
     def unary(self, primitive: Primitive, compute: Callable[..., Any], x: TracerBase, params: Params) -> Any:
-        return _numbered(self._record(primitive, compute, (x,), params))
+        if not isinstance(primitive, Elementwise):
+            x = _in_numpy(x)
+        if _waits(x):
+            return self._typed(primitive, compute, (x,), params)
+        return _numbered(super().unary(primitive, compute, x, params))
 
     def binary(self, primitive: Primitive, compute: Callable[[Any, Any], Any], x: Any, y: Any) -> Any:
         if type(getattr(x, "value", x)) not in NUMBERS or type(getattr(y, "value", y)) not in NUMBERS:
-            return self._record(primitive, compute, (x, y), {})
+            if _waits(x) or _waits(y):
+                return self._typed(primitive, compute, (x, y), {})
+            return super().binary(primitive, compute, x, y)
         try:
             found = compute(concrete(x), concrete(y))
         except ZeroDivisionError:
             return self.process(primitive, (x, y), {})
         if type(found) is bool or (type(found) is int and not _LEAST <= found <= _GREATEST):
             return self.process(primitive, (x, y), {})
-        return _numbered(self._record(primitive, compute, (x, y), {}))
+        return _numbered(super().binary(primitive, compute, x, y))
 
-    def _record(self, primitive: Primitive, compute: Callable[..., Any], args: Sequence[Array], params: Params) -> Any:
+    def _typed(self, primitive: Primitive, compute: Callable[..., Any], args: Sequence[Array], params: Params) -> Any:
+        """Record an operation whose value is computed when it is asked for."""
         if not self.is_open:
             raise escaped()
-        if not isinstance(primitive, Elementwise):
-            args = [_in_numpy(a) for a in args]
         node = Node()
         node.primitive = primitive
         node.parents = [a.data if isinstance(a, TracerBase) and a.owner is self else None for a in args]
@@ -330,24 +339,30 @@ class Recorder(Tape):
 _LEAST, _GREATEST = np.iinfo(np.int64).min, np.iinfo(np.int64).max
 
 
-_KNOWN = frozenset((bool, *NUMBERS))
+SMALL = 256
+"""Elements of arguments up to which computing an operation takes no longer than typing it."""
+
+
+def _waits(x: Any) -> bool:
+    """Whether an argument makes an operation wait: its value does so itself, or is a large array."""
+    value = x.value if isinstance(x, TracerBase) else x
+    return type(value) is Pending or (type(value) is ndarray and value.size > SMALL)
 
 
 def _outcome(primitive: Primitive, compute: Callable[..., Any], values: Sequence[Array], params: Params) -> Any:
     """The output, or outputs, of an operation: typed, to be computed if they are asked for.
 
-    They are computed at once on Python's own numbers alone, with Python's semantics; on values of transformations around the
-    recording, which are to see it; and where the types do not tell, as where NumPy is to say what does not fit.
+    They are computed at once on values of transformations around the recording, which are to see it; and where the types do not
+    tell, as where NumPy is to say what does not fit.
     """
     if any(isinstance(v, TracerBase) for v in values):
         return bind(primitive, [settled(v) for v in values], params)
-    if not all(type(v) in _KNOWN for v in values):
-        try:
-            types = primitive.infer(values, params)
-        except Exception:  # noqa: BLE001 - of whatever kind: NumPy's own is raised below, if it is one of NumPy's too
-            types = None
-        if types is not None:
-            return suspended(primitive, values, params, types)
+    try:
+        types = primitive.infer(values, params)
+    except Exception:  # noqa: BLE001 - of whatever kind: NumPy's own is raised below, if it is one of NumPy's too
+        types = None
+    if types is not None:
+        return suspended(primitive, values, params, types)
     return compute(*[settled(v) for v in values], **params)
 
 
