@@ -144,12 +144,18 @@ def with_order(name: str, rule: Rule, *, on: Interval, value: Callable[..., Any]
 
 
 def whole_order(name: str) -> Callable[..., Any]:
-    """The ufunc of that name, with the loop of SciPy's for integer orders wherever the order is one."""
+    """The ufunc of that name, with the loop of SciPy's for integer orders wherever the order is one.
+
+    That loop is one of double precision; the result has the precision of the arguments nevertheless, whatever their values.
+    """
     of = scipy_value(name)
 
     def value(n: Any, *rest: Any) -> Any:
         order = np.asarray(n)
-        return of(order.astype(int)[()] if order.dtype.kind == "f" and np.all(order == np.floor(order)) else n, *rest)
+        if order.dtype.kind != "f" or not np.all(order == np.floor(order)):
+            return of(n, *rest)
+        found = of(order.astype(int)[()], *rest)
+        return found.astype(np.promote_types(np.result_type(n, *rest), np.float32))
 
     return value
 
