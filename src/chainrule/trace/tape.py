@@ -192,13 +192,19 @@ class Tape(Trace):
         """Record an operation of several outputs that have been computed already, one level down."""
         if not self.is_open:
             raise escaped()
-        pairs = [unwrap(a, self) for a in args]
-        values = [self.operands.held(v) if type(v) is ndarray and p is None else v for v, p in pairs]
-        node = Node()
-        node.primitive, node.parents, node.values = primitive, [p for _, p in pairs], values
-        node.out, node.params = outs, params
+        node = self._node(primitive, args, params)
+        node.out = outs
         self.note(node)
         return tuple(self._one_of_several(node, row, o) for row, o in enumerate(outs))
+
+    def _node(self, primitive: Primitive, args: Sequence[Array], params: Params) -> Node:
+        """The node of an operation on these arguments, its output still to come."""
+        pairs = [unwrap(a, self) for a in args]
+        node = Node()
+        node.primitive, node.params = primitive, params
+        node.parents = [p for _, p in pairs]
+        node.values = [self.operands.held(v) if type(v) is ndarray and p is None else v for v, p in pairs]
+        return node
 
     def _one_of_several(self, node: Node, row: int, out: Array) -> Tracer:
         part = Part(node, row, out)
@@ -313,22 +319,12 @@ class Recorder(Tape):
         """Record an operation whose value is computed when it is asked for."""
         if not self.is_open:
             raise escaped()
-        node = Node()
-        node.primitive = primitive
-        node.parents = [a.data if isinstance(a, TracerBase) and a.owner is self else None for a in args]
-        node.values = [self._value(a) for a in args]
+        node = self._node(primitive, args, params)
         node.out = _outcome(primitive, compute, node.values, params)
-        node.params = params
         out = self._special(node)
         if primitive.view:
             share(out, args)
         return out
-
-    def _value(self, x: Array) -> Array:
-        """An operand one level down."""
-        if isinstance(x, TracerBase):
-            return x.value if x.owner is self else x
-        return self.operands.held(x) if type(x) is ndarray else x
 
     def decide(self, tracer: TracerBase) -> Any:
         value = super().decide(tracer)
