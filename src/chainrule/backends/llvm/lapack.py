@@ -24,15 +24,13 @@ import numpy as np
 from chainrule.backends.llvm import assembly, blas, vector_maths
 from chainrule.backends.llvm.assembly import F64, I8, I32, I64, PTR
 from chainrule.backends.llvm.emit import Loop
+from chainrule.backends.llvm.memory import LINE
 from chainrule.ir.primitive import ops
 from chainrule.ir.program import Atom, Equation, Literal, Program, Var
 from chainrule.ir.types import ArrayType
 
 OPERANDS = {"cholesky": 1, "inv": 1, "det": 1, "slogdet": 2, "solve": 2, "solve_triangular": 2}
 """The operations, and how many buffers there are beside the matrices: right-hand sides and results."""
-
-_LINE = 64
-"""Bytes of a cache line, at which each part of the workspace begins."""
 
 
 class Factors(NamedTuple):
@@ -47,19 +45,19 @@ class Factors(NamedTuple):
     @property
     def places(self) -> tuple[int, int, int]:
         """Where the pivots, the factors and the right-hand sides begin in the workspace, after LAPACK's answer."""
-        factors = _LINE + _in_lines(4 * self.n)
-        return _LINE, factors, factors + _in_lines(8 * self.n * self.n)
+        factors = LINE + _in_lines(4 * self.n)
+        return LINE, factors, factors + _in_lines(8 * self.n * self.n)
 
     @property
     def nbytes(self) -> int:
         """Bytes of workspace."""
         if self.operation in ("cholesky", "solve_triangular"):
-            return _LINE
+            return LINE
         return self.places[2] + (8 * self.n * self.columns if self.operation == "solve" else 0)
 
 
 def _in_lines(nbytes: int) -> int:
-    return -(-nbytes // _LINE) * _LINE
+    return -(-nbytes // LINE) * LINE
 
 
 def factors(e: Equation) -> Factors | None:
@@ -143,7 +141,7 @@ class _Code:
 
     def __init__(self, builder: Any, f: Factors, workspace: Any, status: Any, *, fused: bool) -> None:
         self.builder, self.module, self.f, self.status, self.fused = builder, builder.module, f, status, fused
-        self.info, self.sums = workspace, builder.gep(workspace, [I64(_LINE // 2)], source_etype=I8)
+        self.info, self.sums = workspace, builder.gep(workspace, [I64(LINE // 2)], source_etype=I8)
         self.pivots, self.factors, self.sides = (builder.gep(workspace, [I64(n)], source_etype=I8) for n in f.places)
 
     # ---- the operations

@@ -15,9 +15,8 @@ from llvmlite import binding
 from chainrule import cache
 from chainrule.backends.llvm import blas, canonical, gemm
 from chainrule.backends.llvm.blocking import FLOATS, SIZES, blocking, symbol
+from chainrule.backends.llvm.memory import LINE
 from chainrule.backends.llvm.target import Loaded, Target, host, object_code
-
-_LINE = 64
 
 
 class Matmul:
@@ -57,8 +56,8 @@ class Matmul:
 
 def room(nbytes: int) -> Any:
     """Memory for a call, which begins with a line of cache."""
-    whole = np.empty(nbytes + _LINE, np.uint8)
-    return whole[-whole.ctypes.data % _LINE :][:nbytes]
+    whole = np.empty(nbytes + LINE, np.uint8)
+    return whole[-whole.ctypes.data % LINE :][:nbytes]
 
 
 @functools.cache

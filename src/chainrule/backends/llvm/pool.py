@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from chainrule.backends.llvm.memory import LINE
+
 LARGE = 1 << 17
 KEPT = 4
 """How many free blocks of one size are kept."""
@@ -27,7 +29,7 @@ class _Lease:
         self.block = block
         start = block.__array_interface__["data"][0]
         self.__array_interface__ = {
-            "data": (start + -start % 64, False),
+            "data": (start + -start % LINE, False),
             "shape": shape,
             "typestr": dtype.str,
             "version": 3,
@@ -46,11 +48,11 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
         need *= extent
     if need < LARGE:
         return np.empty(shape, dtype)
-    blocks = _free.setdefault(need + 64, [])
+    blocks = _free.setdefault(need + LINE, [])
     try:
         block = blocks.pop()
     except IndexError:
-        block = np.empty(need + 64, np.uint8)
+        block = np.empty(need + LINE, np.uint8)
     return np.asarray(_Lease(block, shape, dtype))
 
 
